@@ -1,0 +1,1 @@
+"""What every use case declares to the feature store."""

@@ -1,0 +1,1 @@
+"""One file per outside system, named by its role."""

@@ -1,0 +1,174 @@
+"""Everything that can be set, and the only reader of the environment."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orrery.errors import OrreryError
+
+PREFIX = "ORRERY_"
+
+
+class SettingsRefused(OrreryError):
+    """A variable of the environment is misspelt or holds a value it may not."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Group):
+    """Raw data and its versions."""
+
+    root: Path = Field(Path("var/data"), description="where prepared data sets and their versions lie")
+    remote: str = Field("", description="DVC remote: a folder or s3://bucket/prefix; empty: `remote` inside the root")
+
+
+class MlflowSettings(_Group):
+    """The model catalogue."""
+
+    host: str = Field("127.0.0.1", description="where MLflow listens")
+    port: int = Field(5000, ge=1, le=65535, description="MLflow's port")
+    url: str = Field("", description="address of an MLflow that runs elsewhere; empty: http://host:port")
+    timeout_seconds: float = Field(5.0, gt=0, description="the most one call to MLflow may take")
+
+
+class PrefectSettings(_Group):
+    """The orchestrator."""
+
+    host: str = Field("127.0.0.1", description="where Prefect's server listens")
+    port: int = Field(4200, ge=1, le=65535, description="Prefect's port")
+    url: str = Field("", description="API address of a Prefect that runs elsewhere; empty: http://host:port/api")
+    pool: str = Field("orrery", description="work pool of the deployments")
+
+
+class GatewaySettings(_Group):
+    """The prediction service."""
+
+    host: str = Field("127.0.0.1", description="where the gateway listens")
+    port: int = Field(8000, ge=1, le=65535, description="the gateway's port")
+    url: str = Field("", description="address of a gateway that runs elsewhere; empty: http://host:port")
+    poll_seconds: float = Field(0.5, gt=0, le=60, description="how often the champion alias is looked up")
+    body_bytes: int = Field(65_536, ge=1_024, description="largest request body")
+    inflight: int = Field(64, ge=1, description="requests in work at once; more wait, then get 503")
+    queue_ms: float = Field(20.0, ge=0, description="the longest wait for a place before 503")
+    drain_seconds: float = Field(20.0, ge=0, description="time for running requests to end on shutdown")
+
+
+class StoreSettings(_Group):
+    """The feature store."""
+
+    project: str = Field("orrery", pattern=r"^[a-z][a-z0-9_]*$", description="Feast project; prefixes its tables")
+
+
+class LogSettings(_Group):
+    """The prediction log."""
+
+    url: str = Field("", description="SQLAlchemy URL; empty: SQLite under home")
+    durable: bool = Field(True, description="wait for the disk before answering (SQLite synchronous=FULL)")
+
+
+class PrometheusSettings(_Group):
+    """Metrics storage, started by `orrery up` when it is on the PATH."""
+
+    enabled: Literal["auto", "always", "never"] = Field("auto", description="start Prometheus with the platform")
+    host: str = Field("127.0.0.1", description="where Prometheus listens")
+    port: int = Field(9090, ge=1, le=65535, description="Prometheus' port")
+
+
+class TrainingSettings(_Group):
+    """What a release may cost."""
+
+    trials: int = Field(0, ge=0, le=10_000, description="trials of the search; 0: the use case's own budget")
+    seconds: float = Field(0, ge=0, description="seconds of the search; 0: the use case's own budget")
+    threads: int = Field(0, ge=0, description="threads for training; 0: all cores")
+
+
+class Settings(BaseSettings):
+    """The platform's settings. Environment: ORRERY_<NAME>, ORRERY_<GROUP>__<NAME>; a file .env is read too."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_file=".env", extra="forbid", frozen=True
+    )
+
+    home: Path = Field(Path("var"), description="everything the platform writes: stores, logs, models, secrets")
+    environment: str = Field("local", description="a name for this installation, shown in status and metrics")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
+    data: DataSettings = DataSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @property
+    def mlflow_url(self) -> str:
+        return self.mlflow.url or f"http://{self.mlflow.host}:{self.mlflow.port}"
+
+    @property
+    def prefect_url(self) -> str:
+        return self.prefect.url or f"http://{self.prefect.host}:{self.prefect.port}/api"
+
+    @property
+    def gateway_url(self) -> str:
+        return self.gateway.url or f"http://{self.gateway.host}:{self.gateway.port}"
+
+    @property
+    def log_url(self) -> str:
+        return self.log.url or f"sqlite:///{(self.home / 'log.db').absolute()}"
+
+    @property
+    def feature_folder(self) -> Path:
+        """Feast's registry, offline tables (`offline/<view>.parquet`) and online store (`online.db`)."""
+        return (self.home / "features").absolute()
+
+    @property
+    def models_folder(self) -> Path:
+        """The gateway's last-good bundles, one folder a use case."""
+        return (self.home / "models").absolute()
+
+    @property
+    def secrets_folder(self) -> Path:
+        return (self.home / "secrets").absolute()
+
+
+def variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, object, str]]:
+    """Every variable there is, with its default and what it means."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from variables(field.annotation, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}", field.get_default(), field.description or ""
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    known = {name for name, _, _ in variables()}
+    for name in names:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.0)[0]
+            raise SettingsRefused(f"there is no setting {name}; did you mean {near}?")
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings. Raises SettingsRefused on a name or a value that is not one."""
+    _refuse_unknown(sorted(environment))
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsRefused(f"{name}: {first['msg']}") from error
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load()

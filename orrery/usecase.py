@@ -1,0 +1,271 @@
+"""What a use case must say about itself: how it is served and how it is trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from orrery.bundle import Manifest
+
+Array = NDArray[Any]
+Outputs = Mapping[str, Array]
+"""What a model says of n rows: output name -> array whose first axis is n."""
+
+FeatureStatus = Literal["present", "missing", "stale", "unavailable"]
+
+
+# --- the online store, as a use case sees it -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entity's row in one feature view."""
+
+    view: str
+    entity: int | str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The latest values of one `Key`. A missing key has no values and no event time."""
+
+    values: Mapping[str, Any]
+    """feature -> scalar, or a 1-d numpy array for a list feature"""
+    event_time: datetime | None
+    status: FeatureStatus
+
+
+@dataclass(frozen=True)
+class Update:
+    """New values of one `Key`; replaces all values of that key."""
+
+    key: Key
+    values: Mapping[str, Any]
+    event_time: datetime
+
+
+StoredByKey = Mapping[Key, Stored]
+
+
+# --- a model, as a use case sees it -----------------------------------------------------------
+
+
+class Model(Protocol):
+    """A loaded, verified bundle."""
+
+    @property
+    def manifest(self) -> "Manifest": ...
+
+    def run(self, file: str, inputs: Array) -> list[Array]:
+        """Run the ONNX graph in `file` on rows of float32, shape (n, inputs)."""
+
+    def contributions(self, file: str, inputs: Array) -> Array:
+        """TreeSHAP of the LightGBM text model in `file`: shape (n, inputs + 1), log-odds, the bias last."""
+
+    def text(self, file: str) -> str:
+        """The verified content of a text file of the bundle."""
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class Answer(BaseModel):
+    """What every prediction says about itself; a use case adds its own fields."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    prediction_id: str = ""
+    model_version: str | None = None
+    """None when no model answered"""
+    variant: str = "champion"
+    degraded: bool = False
+    degraded_reason: str | None = None
+    feature_status: dict[str, FeatureStatus] = {}
+    """feature view -> how its values were found"""
+
+
+@dataclass(frozen=True)
+class RuleHit:
+    """A rule that fired on one request."""
+
+    rule: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Everything known of one request when its answer is made."""
+
+    request: BaseModel
+    inputs: Array
+    """float32, shape (features,), in the order of `Manifest.features`"""
+    outputs: Outputs
+    model: Model
+    hits: tuple[RuleHit, ...]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The online half: a typed request in, a typed answer out, inside a deadline."""
+
+    request: type[BaseModel]
+    response: type[Answer]
+    feedback: type[BaseModel]
+    identity: Callable[[BaseModel], str]
+    """the client's own id of the event, of a request or a feedback: the same id is answered the same and logged once"""
+    moment: Callable[[BaseModel], datetime]
+    """the event's time, aware UTC"""
+    keys: Callable[[BaseModel], Sequence[Key]]
+    """what to read from the online store for a request (and, where it says enough, for a feedback)"""
+    features: Callable[[StoredByKey, BaseModel], Array]
+    """stored values + request -> the model's inputs, float32 (features,), in the order of `feature_names`"""
+    feature_names: tuple[str, ...]
+    score: Callable[[Model, Array], Outputs]
+    """rows of inputs (n, features) -> outputs; the same function evaluates, gates and serves"""
+    respond: Callable[[Scored], Answer]
+    fallback: Callable[[BaseModel, tuple[RuleHit, ...]], Answer]
+    """an honest answer when features or model are gone"""
+    learn: Callable[[BaseModel, StoredByKey], Sequence[Update]]
+    """what the event itself teaches the online store"""
+    learn_label: Callable[[BaseModel, BaseModel | None, StoredByKey], Sequence[Update]]
+    """what a feedback teaches the store; the second argument is the request it belongs to, None if it was not served here"""
+    label: Callable[[BaseModel], float]
+    """the truth a feedback carries"""
+    label_arrival: Callable[[BaseModel], datetime]
+    rules: Callable[[BaseModel, Mapping[str, Any]], tuple[RuleHit, ...]]
+    """request, rule set -> the rules that fired"""
+    default_rules: Mapping[str, Any]
+    """the rule set used until an operator writes another; has a "version" """
+    example: BaseModel
+    """a valid request: documents the endpoint, and the contract tests start from it"""
+    example_feedback: BaseModel
+    deadline_ms: int
+    monitored_output: str = "score"
+    """the output whose distribution is watched"""
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def __call__(self, stage: str, done: float, total: float, note: str = "") -> None: ...
+
+
+def silent(stage: str, done: float, total: float, note: str = "") -> None:
+    """The progress nobody watches."""
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """Which raw data to read: a built-in source, or a file of the user's own."""
+
+    source: str
+    path: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """our column -> the file's column, where they differ"""
+    sample: bool = False
+    """a small set of the same shape, for tests and first looks"""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may cost."""
+
+    trials: int
+    seconds: float
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was known at `as_of`: rows of the `days` before it, labels only once they had arrived."""
+
+    as_of: datetime
+    days: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows by what they may be used for, each later than the one before, the label delay kept between them."""
+
+    train: "pd.DataFrame"
+    folds: tuple[tuple["pd.DataFrame", "pd.DataFrame"], ...]
+    """(train, validation) pairs inside `train`, for the search; the last one's validation also calibrates"""
+    test: "pd.DataFrame"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` leaves: files of the bundle in a folder, and what the manifest and the run must know."""
+
+    folder: Path
+    learned: Mapping[str, Any]
+    """goes into `Manifest.learned`: calibration, thresholds, vocabularies"""
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    """of the search and the ablations; the test metrics come from `evaluate`"""
+    plots: Mapping[str, Path]
+    """name -> PNG"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a candidate must be, as data; `orrery.gate` does the judging."""
+
+    floors: Mapping[str, float]
+    """metric -> the least it may be, first release included"""
+    ceilings: Mapping[str, float]
+    """metric -> the most it may be"""
+    compare: tuple[str, ...]
+    """metrics that may not be worse than the champion's beyond the paired interval"""
+    latency_ms: float
+    """the most one row may take, features to answer, median"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The offline half: raw data in, a judged candidate out."""
+
+    sources: Mapping[str, Callable[[SourceRequest, Progress], "pd.DataFrame"]]
+    """source name -> reader; the first is the default"""
+    validate: Callable[["pd.DataFrame"], "pd.DataFrame"]
+    """refuses bad data with row and column, returns it in canonical types and order"""
+    describe: Callable[["pd.DataFrame"], Mapping[str, int]]
+    """counts to print: rows, positives"""
+    identity: str
+    """raw column that names a row; entity of the offline feature view"""
+    moment: str
+    """raw column with the event time, datetime64[us, UTC]"""
+    target: str
+    label_delay: timedelta
+    unit: str
+    """column that bootstrap resamples by (a card, a user, a patient)"""
+    features: Callable[["pd.DataFrame"], Mapping[str, "pd.DataFrame"]]
+    """raw rows -> offline tables by feature view: what was known at each row's own moment"""
+    history: Callable[["pd.DataFrame", datetime], Mapping[str, "pd.DataFrame"]]
+    """raw rows, moment -> what the online store holds at that moment, by feature view, one row per entity"""
+    split: Callable[["pd.DataFrame", Window], Split]
+    fit: Callable[[Split, Budget, Progress, Path], Fitted]
+    measure: Callable[["pd.DataFrame", Outputs], Callable[[Array], Mapping[str, float]]]
+    """rows, outputs -> a function of row weights (bootstrap counts, shape (n,)) -> metrics"""
+    plots: Callable[["pd.DataFrame", Outputs, Path], Mapping[str, Path]]
+    """drawn for the evaluated rows: name -> PNG"""
+    requests: Callable[["pd.DataFrame"], Sequence[tuple[datetime, Literal["predict", "feedback"], BaseModel]]]
+    """raw rows -> the events a client would send, in event order: predictions, and labels when they arrive"""
+    gate: Gate
+    replay_from: datetime
+    """where a demo trains up to (`as_of`) and starts its replay"""
+    train_days: int
+    schedule: str
+    """cron, UTC, of the release"""
+    budget: Budget

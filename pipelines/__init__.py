@@ -1,0 +1,1 @@
+"""When: Prefect flows around the lifecycle."""

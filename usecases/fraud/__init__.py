@@ -1,0 +1,1 @@
+"""Card fraud: score a transaction while it waits."""
