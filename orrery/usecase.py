@@ -136,7 +136,7 @@ class Serving:
     learn: Callable[[BaseModel, StoredByKey], Sequence[Update]]
     """what the event itself teaches the online store"""
     learn_label: Callable[[BaseModel, BaseModel | None, StoredByKey], Sequence[Update]]
-    """what a feedback teaches the store; the second argument is the request it belongs to, None if it was not served here"""
+    """feedback, the request it belongs to (None if it was not served here), stored values -> what the store learns"""
     label: Callable[[BaseModel], float]
     """the truth a feedback carries"""
     label_arrival: Callable[[BaseModel], datetime]

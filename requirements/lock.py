@@ -1,4 +1,4 @@
-"""Resolve every role's dependencies into requirements/<role>.txt; roles that train get one lock for CPU, one for GPU torch."""
+"""Resolve every role's dependencies into requirements/<role>.txt; roles that train get a CPU and a GPU lock."""
 
 import subprocess
 import sys

@@ -1,0 +1,34 @@
+"""What every test gets: settings of its own, in a folder of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orrery import settings as settings_module
+from orrery.settings import Settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home that `settings()` points to."""
+    monkeypatch.setenv("ORRERY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ORRERY_DATA__ROOT", str(tmp_path / "data"))
+    settings_module.settings.cache_clear()
+    yield tmp_path / "home"
+    settings_module.settings.cache_clear()
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """The settings that belong to `home`."""
+    return settings_module.settings()
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Golden files that are not part of the project."""
+    folder = Path(__file__).parent.parent.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no reference data beside the checkout")
+    return folder
