@@ -193,3 +193,27 @@ def _shown(default: object) -> str:
 if __name__ == "__main__":
     Path(".env.example").write_text(describe("env"))
     Path("docs/settings.md").write_text(describe("table"))
+
+
+def in_ci() -> bool:
+    """Whether a CI system runs this, where nobody watches a terminal."""
+    return bool(os.environ.get("CI"))
+
+
+def child_environment(configured: Settings, extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process the platform starts: this one's, every setting said outright, and `extra`.
+
+    Folders are made absolute, so that the child means the same ones wherever it runs.
+    """
+    return {**os.environ, **_values(configured, PREFIX), **extra}
+
+
+def _values(group: BaseModel, prefix: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name in type(group).model_fields:
+        value = getattr(group, name)
+        if isinstance(value, BaseModel):
+            values |= _values(value, f"{prefix}{name.upper()}__")
+        else:
+            values[f"{prefix}{name.upper()}"] = str(value.absolute() if isinstance(value, Path) else value)
+    return values
