@@ -1,0 +1,82 @@
+"""Adding a use case touches one folder."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orrery.settings import child_environment, load
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("orrery", "usecases", "cli", "pipelines", "services", "feature_repo", "tests", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The project with one more folder under `usecases/`."""
+    root = tmp_path_factory.mktemp("project")
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, root / part)
+    shutil.copytree(ROOT / "tests" / "toy" / "tips", root / "usecases" / "tips")
+    return root
+
+
+def run(copy, *command):
+    environment = child_environment(load(), {"PYTHONPATH": str(copy), "ORRERY_HOME": str(copy / "var")})
+    done = subprocess.run(
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def ask(copy, code):
+    """The JSON that `code` prints."""
+    return json.loads(run(copy, "-c", code).splitlines()[-1])
+
+
+def test_it_gets_an_endpoint(copy):
+    code = "import json; from orrery.settings import settings; from services.gateway.app import create_app"
+    paths = ask(copy, f"{code}; print(json.dumps(sorted(create_app(settings()).openapi()['paths'])))")
+    assert {"/v1/tips/predict", "/v1/tips/feedback"} <= set(paths)
+
+
+@pytest.mark.slow
+def test_it_gets_flows(copy):
+    code = "import json; from pipelines.deployments import deployments"
+    names = ask(copy, f"{code}; print(json.dumps(sorted(d.full_name for d in deployments())))")
+    assert {"release/tips", "materialize/tips"} <= set(names)
+
+
+@pytest.mark.slow
+def test_it_gets_feature_views(copy):
+    code = "import json, feature_repo.definitions as d; from feast import FeatureView"
+    found = ask(
+        copy, f"{code}; print(json.dumps(sorted(v.name for v in vars(d).values() if isinstance(v, FeatureView))))"
+    )
+    assert {"waiter_visits", "table_features"} <= set(found)
+
+
+@pytest.mark.slow
+def test_it_gets_contract_tests_and_passes_them(copy):
+    printed = run(copy, "-m", "pytest", "tests/contract", "-k", "tips", "-p", "no:xdist", "-v")
+    assert "test_batch_equals_row_by_row[tips] PASSED" in printed
+    assert "failed" not in printed
+
+
+@pytest.mark.slow
+def test_nothing_else_was_touched(copy):
+    changed = [
+        str(path.relative_to(copy))
+        for part in PARTS
+        for path in ([copy / part] if (copy / part).is_file() else (copy / part).rglob("*.py"))
+        if not str(path.relative_to(copy)).startswith("usecases/tips/")
+        and path.read_bytes() != (ROOT / path.relative_to(copy)).read_bytes()
+    ]
+    assert not changed

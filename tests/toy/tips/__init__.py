@@ -1,0 +1,1 @@
+"""Restaurant tips: the smallest use case that has everything; a test copies it into `usecases/`."""
