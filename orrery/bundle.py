@@ -72,6 +72,14 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _files(folder: Path) -> set[str]:
+    """The files of a bundle but the manifest. Raises BundleRefused on a link, which could lead out of the folder."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise BundleRefused(f"{path} is a link; a bundle holds plain files")
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+
+
 class Bundle(_Frozen):
     """A bundle folder whose files match its manifest."""
 
@@ -83,7 +91,7 @@ class Bundle(_Frozen):
     @classmethod
     def write(cls, folder: Path, about: Mapping[str, Any]) -> Self:
         """Digest the files in `folder` and write the manifest beside them; `about` is all of `Manifest` but `files`."""
-        names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+        names = sorted(_files(folder))
         manifest = Manifest(files={name: digest_file(folder / name) for name in names}, **about)
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
         return cls.open(folder)
@@ -98,7 +106,7 @@ class Bundle(_Frozen):
             manifest = Manifest.model_validate(json.loads(path.read_bytes()))
         except ValueError as error:
             raise BundleRefused(f"{path} is not a manifest this version reads: {error}") from error
-        found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+        found = _files(folder)
         if found != set(manifest.files):
             raise BundleRefused(f"{folder}: files differ from the manifest: {sorted(found ^ set(manifest.files))}")
         for name, expected in manifest.files.items():
