@@ -28,7 +28,7 @@ class _Group(BaseModel):
 class DataSettings(_Group):
     """Raw data and its versions."""
 
-    root: Path = Field(Path("var/data"), description="where prepared data sets and their versions lie")
+    root: str = Field("", description="where prepared data sets and their versions lie; empty: `data` under home")
     remote: str = Field("", description="DVC remote: a folder or s3://bucket/prefix; empty: `remote` inside the root")
 
 
@@ -127,6 +127,11 @@ class Settings(BaseSettings):
     @property
     def log_url(self) -> str:
         return self.log.url or f"sqlite:///{(self.home / 'log.db').absolute()}"
+
+    @property
+    def data_folder(self) -> Path:
+        """Prepared data sets and their versions."""
+        return (Path(self.data.root) if self.data.root else self.home / "data").absolute()
 
     @property
     def feature_folder(self) -> Path:

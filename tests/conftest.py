@@ -13,7 +13,6 @@ from orrery.settings import Settings
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home that `settings()` points to."""
     monkeypatch.setenv("ORRERY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("ORRERY_DATA__ROOT", str(tmp_path / "data"))
     settings_module.settings.cache_clear()
     yield tmp_path / "home"
     settings_module.settings.cache_clear()
