@@ -1,0 +1,95 @@
+"""Runs a verified bundle in this process: ONNX Runtime for answers, the LightGBM text for their reasons."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from orrery.bundle import Bundle, BundleRefused, Manifest
+from orrery.usecase import Array, Model, Outputs
+
+if TYPE_CHECKING:
+    import lightgbm
+
+_TOLERANCE = 1e-6
+
+
+class GoldenMismatch(BundleRefused):
+    """The bundle does not answer here as it answered where it was trained."""
+
+
+def _session(path: Path) -> Any:
+    """One thread and no spinning: rows are small, and an idle pool would burn the cores of its neighbours."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A `Model` whose graphs are in memory. Safe to use from several threads."""
+
+    bundle: Bundle
+    sessions: dict[str, tuple[Any, str]]
+    """file -> session and the name of its input"""
+    boosters: "dict[str, lightgbm.Booster]" = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    def run(self, file: str, inputs: Array) -> list[Array]:
+        """Run the ONNX graph in `file` on rows of float32, shape (n, inputs); one array of n rows per output."""
+        session, name = self.sessions[file]
+        outputs: list[Array] = session.run(None, {name: inputs})
+        return outputs
+
+    def contributions(self, file: str, inputs: Array) -> Array:
+        """TreeSHAP of the LightGBM text model in `file`: shape (n, inputs + 1), log-odds, the bias last."""
+        if file not in self.boosters:
+            self.boosters[file] = self._booster(file)
+        return np.asarray(self.boosters[file].predict(inputs, pred_contrib=True, num_threads=1))
+
+    def text(self, file: str) -> str:
+        """The verified content of a text file of the bundle. Raises BundleRefused when it declares no such file."""
+        if file not in self.manifest.files:
+            raise BundleRefused(f"the bundle has no file {file}; it has {', '.join(sorted(self.manifest.files))}")
+        return (self.bundle.folder / file).read_text()
+
+    def _booster(self, file: str) -> "lightgbm.Booster":
+        # Imported late: where pandas and scikit-learn are installed too, lightgbm imports both.
+        import lightgbm  # noqa: PLC0415
+
+        return lightgbm.Booster(model_str=self.text(file))
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Verify the bundle in `folder` and load its graphs. Raises BundleRefused when a byte or a graph is not right."""
+    bundle = Bundle.open(folder)
+    sessions: dict[str, tuple[Any, str]] = {}
+    for name in bundle.manifest.files:
+        if name.endswith(".onnx"):
+            try:
+                session = _session(folder / name)
+            except Exception as error:  # ONNX Runtime's errors share no narrower root
+                raise BundleRefused(f"{folder / name} is not a graph that ONNX Runtime loads: {error}") from error
+            sessions[name] = (session, session.get_inputs()[0].name)
+    return LoadedModel(bundle=bundle, sessions=sessions)
+
+
+def check_golden(model: Model, score: Callable[[Model, Array], Outputs]) -> None:
+    """Score the bundle's golden rows. Raises GoldenMismatch when an output is missing or off by more than 1e-6."""
+    golden = model.manifest.golden
+    outputs = score(model, np.asarray(golden.inputs, dtype=np.float32))
+    for name, expected in golden.outputs.items():
+        if name not in outputs:
+            raise GoldenMismatch(f"the bundle gives no output {name!r}; train it again with this version")
+        off = np.abs(np.asarray(outputs[name], dtype=np.float64).ravel() - np.asarray(expected))
+        if not np.all(off <= _TOLERANCE):  # NaN is never within
+            raise GoldenMismatch(f"output {name!r} of the golden rows is off by {np.max(off):.3g}; do not serve it")
