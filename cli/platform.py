@@ -1,0 +1,202 @@
+"""`orrery up` and `orrery down`: the platform as processes of this machine."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from cli.console import progress, say
+from cli.services import Service, catalogue, orchestration, services
+from cli.supervisor import Supervisor, port_free
+from cli.supervisor_config import config
+from orrery.errors import OrreryError
+from orrery.settings import Settings, child_environment, settings
+from orrery.usecase import Progress
+
+ROOT = Path(__file__).parents[1]
+"""the repository: where the code of the services lies"""
+START_SECONDS = 180.0
+"""the longest a service may take until it is healthy"""
+
+
+class PortInUse(OrreryError):
+    """Something else listens where a service would."""
+
+
+class ServiceFailed(OrreryError):
+    """A service ended, or did not become healthy in time."""
+
+
+class SettingsChanged(OrreryError):
+    """The platform runs with other settings than these."""
+
+
+def up() -> None:
+    """Start MLflow, Prefect with a worker, the gateway, and Prometheus when it is on the PATH.
+
+    What already runs is left alone. Ports and folders come from the settings (docs/settings.md).
+
+    Example: ORRERY_GATEWAY__PORT=8080 orrery up
+    """
+    for service in start(settings()):
+        if service.url:
+            say(f"{service.name:<11} {service.url}")
+
+
+def down() -> None:
+    """Stop what `orrery up` started: nothing else, and nothing less.
+
+    Example: orrery down
+    """
+    supervisor = Supervisor(settings().home)
+    if not supervisor.alive():
+        for done in supervisor.heal():
+            say(done)
+        say("the platform is not running")
+        return
+    names = [state.name for state in supervisor.states().values() if state.up]
+    supervisor.stop(seconds=90)
+    say(f"stopped {', '.join(names) or 'the process manager; no service was running'}")
+
+
+def start(configured: Settings) -> tuple[Service, ...]:
+    """Bring every service up, wait until all are healthy, and return them.
+
+    Raises PortInUse or SettingsChanged before anything is started; ServiceFailed, naming the log.
+    """
+    table = services(configured)
+    supervisor = _manager(configured, table)
+    running = {name for name, state in supervisor.states().items() if state.up}
+    if running:
+        say(f"already running: {', '.join(sorted(running))}")
+    _prepare(configured)
+    with progress() as show:
+        _start_all(table, running, supervisor, show)
+    _deploy_flows(configured)
+    return table
+
+
+def _manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
+    """The supervisord of this home, started if need be, with no service of ours yet where it was not."""
+    supervisor = Supervisor(configured.home)
+    environment = child_environment(configured, {})
+    text = config(table, supervisor.home, environment, ROOT)
+    for done in supervisor.heal():
+        say(done)
+    if supervisor.alive():
+        if not supervisor.same(text):
+            raise SettingsChanged("the platform runs with other settings; `orrery down` first, then `orrery up`")
+        return supervisor
+    for service in table:
+        if service.port and not port_free(service.host, service.port):
+            raise PortInUse(
+                f"port {service.port} is in use, and {service.name} wants it; "
+                f"stop what listens there or set {service.setting} to a free port"
+            )
+    supervisor.launch(text, environment)
+    return supervisor
+
+
+def _prepare(configured: Settings) -> None:
+    """What must be there before the services: databases at today's version, configuration, a first key."""
+    for name in ("mlflow", "prefect", "prometheus"):
+        (configured.home / name).mkdir(parents=True, exist_ok=True)
+    _write_prometheus(configured)
+    if not configured.mlflow.url:
+        _migrate_catalogue(configured)
+
+
+def _write_prometheus(configured: Settings) -> None:
+    source, target = ROOT / "infra" / "prometheus", configured.home / "prometheus"
+    gateway, own = configured.gateway, configured.prometheus
+    text = (source / "prometheus.yml").read_text()
+    text = text.replace("gateway:8000", f"{gateway.host}:{gateway.port}")
+    text = text.replace("prometheus:9090", f"{own.host}:{own.port}")
+    (target / "prometheus.yml").write_text(text)
+    (target / "rules.yml").write_text((source / "rules.yml").read_text())
+
+
+def _migrate_catalogue(configured: Settings) -> None:
+    """MLflow refuses a database of another version; an empty one takes it seconds, so it is done once a version."""
+    mark = configured.home / "mlflow" / "migrated-to"
+    if mark.is_file() and mark.read_text() == version("mlflow"):
+        return
+    environment = catalogue(configured)
+    with progress() as show:
+        show("mlflow database", 0, 1, "once")
+        run_logged(
+            configured,
+            "mlflow-migration",
+            ("mlflow", "db", "upgrade", environment["MLFLOW_BACKEND_STORE_URI"]),
+            environment,
+        )
+        show("mlflow database", 1, 1, "")
+    mark.write_text(version("mlflow"))
+
+
+def _deploy_flows(configured: Settings) -> None:
+    with progress() as show:
+        show("deployments", 0, 1, "")
+        run_logged(configured, "deployments", ("pipelines.deployments",), orchestration(configured))
+        show("deployments", 1, 1, "")
+
+
+def run_logged(configured: Settings, name: str, module: Iterable[str], extra: dict[str, str]) -> None:
+    """Run `python -m <module...>` with its output in logs/<name>.log. Raises ServiceFailed, naming the log."""
+    log = configured.home.absolute() / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        code = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", *module],
+            cwd=ROOT,
+            env=child_environment(configured, extra),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    if code:
+        raise ServiceFailed(f"{name} failed (exit {code}); see {log}")
+
+
+def _start_all(table: tuple[Service, ...], running: set[str], supervisor: Supervisor, show: Progress) -> None:
+    """Start what does not run, each service once those it waits for are healthy, and wait until all are."""
+    began = time.monotonic()
+    waiting = [service for service in table if service.name not in running]
+    starting = [service for service in table if service.name in running]
+    while waiting or starting:
+        for service in [each for each in starting if healthy(each)]:
+            starting.remove(service)
+            if service.name not in running:
+                show(service.name, 1, 1, f"{time.monotonic() - began:.0f} s")
+        held = {service.name for service in (*waiting, *starting)}
+        for service in [each for each in waiting if not held & set(each.after)]:
+            supervisor.start(service.name)
+            show(service.name, 0, 1, service.about)
+            waiting.remove(service)
+            starting.append(service)
+        if starting:
+            _refuse_failed(starting, supervisor, time.monotonic() - began)
+            time.sleep(0.2)
+
+
+def _refuse_failed(starting: list[Service], supervisor: Supervisor, seconds: float) -> None:
+    states = supervisor.states()
+    for service in starting:
+        log = supervisor.home / "logs" / f"{service.name}.log"
+        if states[service.name].state == "FATAL":
+            raise ServiceFailed(f"{service.name} ended at its start; see {log}")
+        if seconds > START_SECONDS:
+            raise ServiceFailed(f"{service.name} was not healthy after {seconds:.0f} s; see {log}")
+
+
+def healthy(service: Service) -> bool:
+    """Whether the service answers its health question."""
+    import httpx
+
+    try:
+        answer = httpx.get(service.health, timeout=2.0, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.is_success and service.says in answer.text

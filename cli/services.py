@@ -1,0 +1,185 @@
+"""The one table of what the platform runs: command, environment, health and port of each service."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orrery.errors import OrreryError
+from orrery.settings import Settings
+
+
+class PrometheusMissing(OrreryError):
+    """The settings ask for a Prometheus that is not on the PATH."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process of the embedded platform."""
+
+    name: str
+    about: str
+    command: tuple[str, ...]
+    health: str
+    """URL that answers 200 once the service works"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """what it needs beside the ORRERY_* settings"""
+    says: str = ""
+    """text the health answer must contain"""
+    url: str = ""
+    """what a person opens; empty: nothing to see"""
+    host: str = ""
+    port: int = 0
+    """0: it does not listen"""
+    setting: str = ""
+    """the variable that changes the port"""
+    after: tuple[str, ...] = ()
+    """services that must be healthy before it starts"""
+    grace_seconds: int = 10
+    """time to end by itself when asked to stop"""
+
+
+def services(settings: Settings) -> tuple[Service, ...]:
+    """What runs with these settings, in the order of the start. What has a URL elsewhere is not started here."""
+    local = {
+        "mlflow": not settings.mlflow.url,
+        "prefect": not settings.prefect.url,
+        "gateway": not settings.gateway.url,
+    }
+    table = (_mlflow(settings), _prefect(settings), _gateway(settings), _worker(settings))
+    chosen = tuple(service for service in table if local.get(service.name, True))
+    return (*chosen, _prometheus(settings)) if _with_prometheus(settings) else chosen
+
+
+def orchestration(settings: Settings) -> dict[str, str]:
+    """The environment of whatever talks to Prefect: its address, and a home of its own."""
+    return {
+        "PREFECT_HOME": str(_folder(settings, "prefect")),
+        "PREFECT_API_URL": settings.prefect_url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def catalogue(settings: Settings) -> dict[str, str]:
+    """The environment of MLflow's server and of `mlflow db upgrade`."""
+    where = settings.mlflow
+    return {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{_folder(settings, 'mlflow') / 'mlflow.db'}",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"localhost:*,127.0.0.1:*,[[]::1]:*,{where.host}:{where.port}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def _mlflow(settings: Settings) -> Service:
+    where = settings.mlflow
+    artifacts = _folder(settings, "mlflow") / "artifacts"
+    return Service(
+        name="mlflow",
+        about="runs, versions, aliases",
+        command=(
+            *_python("mlflow"),
+            "server",
+            "--host",
+            where.host,
+            "--port",
+            str(where.port),
+            "--workers",
+            "1",
+            "--serve-artifacts",
+            "--artifacts-destination",
+            str(artifacts),
+        ),
+        environment=catalogue(settings),
+        # /health is exempt from the check of the Host header: a real call proves more
+        health=f"{settings.mlflow_url}/api/2.0/mlflow/experiments/search?max_results=1",
+        url=settings.mlflow_url,
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_MLFLOW__PORT",
+    )
+
+
+def _prefect(settings: Settings) -> Service:
+    where, home = settings.prefect, _folder(settings, "prefect")
+    database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}"}
+    return Service(
+        name="prefect",
+        about="flows and their schedules",
+        command=(*_python("prefect"), "server", "start", "--host", where.host, "--port", str(where.port)),
+        environment=orchestration(settings) | database,
+        # /api/health always says yes
+        health=f"{settings.prefect_url}/ready",
+        url=settings.prefect_url.removesuffix("/api"),
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_PREFECT__PORT",
+    )
+
+
+def _gateway(settings: Settings) -> Service:
+    where = settings.gateway
+    return Service(
+        name="gateway",
+        about="predictions",
+        command=_python("services.gateway"),
+        health=f"{settings.gateway_url}/healthz",
+        url=f"{settings.gateway_url}/docs",
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_GATEWAY__PORT",
+        grace_seconds=int(where.drain_seconds) + 10,
+    )
+
+
+def _worker(settings: Settings) -> Service:
+    pool = settings.prefect.pool
+    return Service(
+        name="worker",
+        about="runs the flows",
+        command=(*_python("prefect"), "worker", "start", "--pool", pool, "--type", "process", "--name", "local"),
+        environment=orchestration(settings),
+        health=f"{settings.prefect_url}/work_pools/{pool}",
+        says='"status":"READY"',
+        after=("prefect",),
+        grace_seconds=30,
+    )
+
+
+def _prometheus(settings: Settings) -> Service:
+    where, home = settings.prometheus, _folder(settings, "prometheus")
+    address = f"{where.host}:{where.port}"
+    return Service(
+        name="prometheus",
+        about="metrics and alerts",
+        command=(
+            shutil.which("prometheus") or "prometheus",
+            f"--config.file={home / 'prometheus.yml'}",
+            f"--storage.tsdb.path={home / 'data'}",
+            "--storage.tsdb.retention.time=30d",
+            f"--web.listen-address={address}",
+        ),
+        health=f"http://{address}/-/ready",
+        url=f"http://{address}",
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_PROMETHEUS__PORT",
+    )
+
+
+def _with_prometheus(settings: Settings) -> bool:
+    found = shutil.which("prometheus") is not None
+    if settings.prometheus.enabled == "always" and not found:
+        raise PrometheusMissing("prometheus is not on the PATH; install it or set ORRERY_PROMETHEUS__ENABLED=auto")
+    return found and settings.prometheus.enabled != "never"
+
+
+def _python(module: str) -> tuple[str, ...]:
+    return sys.executable, "-m", module
+
+
+def _folder(settings: Settings, name: str) -> Path:
+    return (settings.home / name).absolute()
