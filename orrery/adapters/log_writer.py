@@ -40,9 +40,15 @@ _Waiting = tuple[Record, "Future[Receipt]"]
 
 
 class LogWriter:
-    """The log's only writer in this process. `after_commit` runs in its thread between the commit and the answers."""
+    """The log's only writer in this process.
 
-    def __init__(self, engine: Engine, after_commit: Callable[[], object] = lambda: None, floor: int = 0) -> None:
+    `after_commit` gets the use cases that were written; it runs in the writer's thread, before the answers leave.
+    `floor`: sequences up to it are never given.
+    """
+
+    def __init__(
+        self, engine: Engine, after_commit: Callable[[set[str]], object] = lambda _: None, floor: int = 0
+    ) -> None:
         self._engine = engine
         self._after_commit = after_commit
         self._floor = floor
@@ -100,7 +106,7 @@ class LogWriter:
                 future.set_exception(_unavailable(error))
             return
         try:
-            self._after_commit()
+            self._after_commit({record.use_case for record, _ in group})
         except Exception:
             logger.exception("what follows a commit of the prediction log failed")
         for (_, future), receipt in zip(group, receipts, strict=True):

@@ -1,18 +1,16 @@
-"""Runs a verified bundle in this process: ONNX Runtime for answers, the LightGBM text for their reasons."""
+"""Runs a verified bundle in this process: ONNX Runtime for answers, TreeSHAP for their reasons."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from orrery.adapters.tree_shap import TreeShap
 from orrery.bundle import Bundle, BundleRefused, Manifest
 from orrery.usecase import Array, Model, Outputs
-
-if TYPE_CHECKING:
-    import lightgbm
 
 _TOLERANCE = 1e-6
 
@@ -38,7 +36,7 @@ class LoadedModel:
     bundle: Bundle
     sessions: dict[str, tuple[Any, str]]
     """file -> session and the name of its input"""
-    boosters: "dict[str, lightgbm.Booster]" = field(default_factory=dict)
+    explainers: dict[str, TreeShap] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -52,21 +50,15 @@ class LoadedModel:
 
     def contributions(self, file: str, inputs: Array) -> Array:
         """TreeSHAP of the LightGBM text model in `file`: shape (n, inputs + 1), log-odds, the bias last."""
-        if file not in self.boosters:
-            self.boosters[file] = self._booster(file)
-        return np.asarray(self.boosters[file].predict(inputs, pred_contrib=True, num_threads=1))
+        if file not in self.explainers:
+            self.explainers[file] = TreeShap(self.text(file))
+        return self.explainers[file].contributions(inputs)
 
     def text(self, file: str) -> str:
         """The verified content of a text file of the bundle. Raises BundleRefused when it declares no such file."""
         if file not in self.manifest.files:
             raise BundleRefused(f"the bundle has no file {file}; it has {', '.join(sorted(self.manifest.files))}")
         return (self.bundle.folder / file).read_text()
-
-    def _booster(self, file: str) -> "lightgbm.Booster":
-        # Imported late: where pandas and scikit-learn are installed too, lightgbm imports both.
-        import lightgbm  # noqa: PLC0415
-
-        return lightgbm.Booster(model_str=self.text(file))
 
 
 def load_model(folder: Path) -> LoadedModel:

@@ -145,7 +145,6 @@ class LoggedEvent(NamedTuple):
     """What the online store can learn from one row of the log: a request, or a feedback and its request if known."""
 
     sequence: int
-    use_case: str
     request: str | None
     feedback: str | None
 
@@ -170,9 +169,10 @@ class LogReader:
         after = _with_label().where(predictions.c.use_case == use_case, predictions.c.sequence > sequence)
         return list(self._logged(after.order_by(predictions.c.sequence).limit(limit)))
 
-    def events(self, sequence: int, limit: int = 500) -> list[LoggedEvent]:
-        """Up to `limit` predictions and labels of all use cases after `sequence`, in order."""
-        return [LoggedEvent._make(row) for row in self._rows(_EVENTS.params(after=sequence, most=limit))]
+    def events(self, use_case: str, sequence: int = 0, limit: int = 500) -> list[LoggedEvent]:
+        """Up to `limit` predictions and labels of a use case after `sequence`, in order."""
+        asked = _EVENTS.params(use_case=use_case, after=sequence, most=limit)
+        return [LoggedEvent._make(row) for row in self._rows(asked)]
 
     def last(self) -> int:
         """The sequence of the latest row; 0 when there is none."""
@@ -204,17 +204,16 @@ def _with_label() -> Select[Any]:
 
 
 def _events() -> Any:
-    after = bindparam("after", type_=BigInteger)
-    asked = select(
-        predictions.c.sequence, predictions.c.use_case, predictions.c.request, null().label("feedback")
-    ).where(predictions.c.sequence > after)
+    def after(table: Table) -> Any:
+        return and_(table.c.use_case == bindparam("use_case"), table.c.sequence > bindparam("after"))
+
+    asked = select(predictions.c.sequence, predictions.c.request, null().label("feedback")).where(after(predictions))
     told = (
-        select(labels.c.sequence, labels.c.use_case, predictions.c.request, labels.c.feedback)
+        select(labels.c.sequence, predictions.c.request, labels.c.feedback)
         .select_from(labels.outerjoin(predictions, _same_event(labels, predictions)))
-        .where(labels.c.sequence > after)
+        .where(after(labels))
     )
-    both = union_all(asked, told)
-    return both.order_by("sequence").limit(bindparam("most", type_=Integer))
+    return union_all(asked, told).order_by("sequence").limit(bindparam("most", type_=Integer))
 
 
 _EVENTS = _events()

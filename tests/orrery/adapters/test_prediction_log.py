@@ -81,27 +81,28 @@ def test_labels_share_the_sequence_and_the_latest_counts(writer, engine):
 def test_events_come_in_order_and_from_where_one_asks(writer, engine):
     for record in (prediction("1"), label("1"), prediction("2"), label("unknown")):
         writer.submit(record).result(5)
-    events = LogReader(engine).events(0)
+    writer.submit(prediction("1", use_case="other")).result(5)
+    events = LogReader(engine).events("toy")
     assert [(each.sequence, each.request, each.feedback) for each in events] == [
         (1, '{"id": 1}', None),
         (2, '{"id": 1}', '{"label": 1.0}'),
         (3, '{"id": 2}', None),
         (4, None, '{"label": 1.0}'),
     ]
-    assert [each.sequence for each in LogReader(engine).events(2, limit=1)] == [3]
+    assert [each.sequence for each in LogReader(engine).events("toy", 2, limit=1)] == [3]
 
 
 def test_the_hook_runs_after_the_commit_and_before_the_answer(engine):
     seen = []
-    writer = LogWriter(engine, after_commit=lambda: seen.append(LogReader(engine).last()))
+    writer = LogWriter(engine, after_commit=lambda names: seen.append((names, LogReader(engine).last())))
     writer.start()
     writer.submit(prediction()).result(5)
-    assert seen == [1]
+    assert seen == [({"toy"}, 1)]
     writer.close()
 
 
 def test_a_failing_hook_keeps_no_answer_back(engine):
-    writer = LogWriter(engine, after_commit=lambda: 1 / 0)
+    writer = LogWriter(engine, after_commit=lambda _: 1 / 0)
     writer.start()
     assert writer.submit(prediction()).result(5).fresh
     assert writer.submit(prediction("2")).result(5).fresh

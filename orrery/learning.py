@@ -1,0 +1,73 @@
+"""What served events teach the online store: each event once, in the order of the log."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from orrery.adapters.prediction_log import LoggedEvent, LogReader
+from orrery.errors import TransientError
+from orrery.usecase import Key, Serving, StoredByKey, Update
+
+logger = logging.getLogger(__name__)
+
+
+class Learns(Protocol):
+    """An online store that remembers up to which row of the log it has learned."""
+
+    def applied(self, use_case: str) -> int: ...
+
+    def apply(
+        self,
+        use_case: str,
+        sequence: int,
+        keys: Sequence[Key],
+        teach: Callable[[StoredByKey], Sequence[Update]],
+    ) -> None: ...
+
+
+class Learner:
+    """Brings the store up to the log. The log is the truth: what the store has missed, it gets here."""
+
+    def __init__(
+        self,
+        servings: Mapping[str, Serving],
+        log: LogReader,
+        store: Learns,
+        failed: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._servings = servings
+        self._log = log
+        self._store = store
+        self._failed = failed
+
+    def catch_up(self, use_cases: Iterable[str]) -> None:
+        """Apply all rows that the store has not seen. A store or a log that is away is counted."""
+        for use_case in use_cases:
+            try:
+                while events := self._log.events(use_case, self._store.applied(use_case)):
+                    for event in events:
+                        self._apply(use_case, event)
+            except TransientError as error:
+                logger.warning("the online store lags behind the log: %s", error)
+                self._failed("unavailable")
+
+    def _apply(self, use_case: str, event: LoggedEvent) -> None:
+        try:
+            keys, teach = _lesson(self._servings[use_case], event)
+            self._store.apply(use_case, event.sequence, keys, teach)
+        except TransientError:
+            raise
+        except Exception:  # one event that cannot be learned must not keep all later ones from it
+            logger.exception("row %d of the log teaches nothing", event.sequence)
+            self._failed("refused")
+            self._store.apply(use_case, event.sequence, [], lambda _: [])
+
+
+def _lesson(serving: Serving, event: LoggedEvent) -> tuple[Sequence[Key], Callable[[StoredByKey], Sequence[Update]]]:
+    request = serving.request.model_validate_json(event.request) if event.request else None
+    if event.feedback is None:
+        assert request is not None
+        return serving.keys(request), lambda stored: serving.learn(request, stored)
+    feedback = serving.feedback.model_validate_json(event.feedback)
+    keys = serving.keys(feedback if request is None else request)
+    return keys, lambda stored: serving.learn_label(feedback, request, stored)

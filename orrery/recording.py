@@ -1,0 +1,117 @@
+"""What is known of one request, and what the log keeps of it."""
+
+import json
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orrery.adapters.prediction_log import PredictionRecord
+from orrery.usecase import Answer, Array, FeatureStatus, Key, Model, Outputs, RuleHit, Serving, StoredByKey
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WORST: tuple[FeatureStatus, ...] = ("present", "stale", "missing", "unavailable")
+
+
+@dataclass(frozen=True)
+class Served:
+    """The bundle that answers, and where it came from."""
+
+    model: Model
+    version: str
+    run_id: str
+    digest: str
+    source: str
+    """registry, or cache when the catalogue was away"""
+    variant: str = "champion"
+
+
+@dataclass
+class Work:
+    """What is known of one request so far."""
+
+    request: Any
+    identity: str
+    served: Served | None
+    hits: tuple[RuleHit, ...]
+    rules_version: str
+    keys: list[Key]
+    stored: StoredByKey = field(default_factory=dict)
+    inputs: Array | None = None
+    outputs: Outputs | None = None
+
+
+def completed(work: Work, answer: Answer, reason: str | None) -> Answer:
+    """The answer with what every answer says about itself. `reason`: why it is not the model's, or None."""
+    served = work.served if reason is None else None
+    statuses: dict[str, FeatureStatus] = {}
+    for key in work.keys:
+        found = work.stored[key].status if key in work.stored else "unavailable"
+        statuses[key.view] = max(statuses.get(key.view, "present"), found, key=_WORST.index)
+    return answer.model_copy(
+        update={
+            "prediction_id": uuid.uuid4().hex,
+            "model_version": served.version if served else None,
+            "variant": served.variant if served else "fallback",
+            "degraded": reason is not None,
+            "degraded_reason": reason,
+            "feature_status": statuses,
+        }
+    )
+
+
+def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: datetime) -> PredictionRecord:
+    """The row that the log keeps of it."""
+    served = work.served if not answer.degraded else None
+    manifest = served.model.manifest if served else None
+    outputs = {name: float(values[0]) for name, values in (work.outputs or {}).items()}
+    score = outputs.get(serving.monitored_output)
+    return PredictionRecord(
+        prediction_id=answer.prediction_id,
+        use_case=use_case,
+        identity=work.identity,
+        event_time=micros(serving.moment(work.request)),
+        recorded_at=micros(now),
+        model_version=served.version if served else None,
+        run_id=served.run_id if served else None,
+        digest=served.digest if served else None,
+        data_version=manifest.data_version if manifest else None,
+        git_commit=manifest.git_commit if manifest else None,
+        variant=answer.variant,
+        degraded=answer.degraded,
+        degraded_reason=answer.degraded_reason,
+        rules_version=work.rules_version,
+        score=score if score is not None and math.isfinite(score) else None,
+        request=work.request.model_dump_json(),
+        features=_named(serving.feature_names, work.inputs),
+        sources=_sources(work),
+        outputs=json.dumps(outputs) if served else None,
+        answer=answer.model_dump_json(),
+    )
+
+
+def _named(names: Sequence[str], inputs: Array | None) -> str | None:
+    if inputs is None:
+        return None
+    return json.dumps(dict(zip(names, inputs.tolist(), strict=True)))
+
+
+def _sources(work: Work) -> str:
+    """Where the stored values came from: view -> entity, status and time of the latest event in it."""
+    return json.dumps(
+        {
+            key.view: {
+                "entity": key.entity,
+                "status": found.status,
+                "event_time": found.event_time.isoformat() if found.event_time else None,
+            }
+            for key, found in work.stored.items()
+        }
+    )
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
