@@ -67,19 +67,18 @@ def start(configured: Settings) -> tuple[Service, ...]:
     Raises PortInUse or SettingsChanged before anything is started; ServiceFailed, naming the log.
     """
     table = services(configured)
-    supervisor = _manager(configured, table)
-    running = {name for name, state in supervisor.states().items() if state.up}
-    if running:
-        say(f"already running: {', '.join(sorted(running))}")
+    supervisor = manager(configured, table)
     _prepare(configured)
-    with progress() as show:
-        _start_all(table, running, supervisor, show)
+    bring_up(table, supervisor)
     _deploy_flows(configured)
     return table
 
 
-def _manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
-    """The supervisord of this home, started if need be, with no service of ours yet where it was not."""
+def manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
+    """The supervisord of this home, started if need be; then no service runs yet.
+
+    Raises PortInUse before it is started, SettingsChanged when it runs with others than these.
+    """
     supervisor = Supervisor(configured.home)
     environment = child_environment(configured, {})
     text = config(table, supervisor.home, environment, ROOT)
@@ -160,8 +159,17 @@ def run_logged(configured: Settings, name: str, module: Iterable[str], extra: di
         raise ServiceFailed(f"{name} failed (exit {code}); see {log}")
 
 
+def bring_up(table: tuple[Service, ...], supervisor: Supervisor) -> None:
+    """Start what does not run, and wait until all are healthy. Raises ServiceFailed, naming the log."""
+    running = {name for name, state in supervisor.states().items() if state.up}
+    if running:
+        say(f"already running: {', '.join(sorted(running))}")
+    with progress() as show:
+        _start_all(table, running, supervisor, show)
+
+
 def _start_all(table: tuple[Service, ...], running: set[str], supervisor: Supervisor, show: Progress) -> None:
-    """Start what does not run, each service once those it waits for are healthy, and wait until all are."""
+    """Start each service once those it comes after are healthy."""
     began = time.monotonic()
     waiting = [service for service in table if service.name not in running]
     starting = [service for service in table if service.name in running]

@@ -78,8 +78,12 @@ class Supervisor:
         return {row["name"]: _state(row) for row in cast("list[dict[str, Any]]", self._call("getAllProcessInfo"))}
 
     def start(self, name: str) -> None:
-        """Start one service; its health is another question."""
-        self._call("startProcess", name, False)
+        """Start one service, unless supervisord has just done so itself; its health is another question."""
+        try:
+            self._call("startProcess", name, False)
+        except ProcessManagerFailed as error:
+            if "ALREADY_STARTED" not in str(error):
+                raise
 
     def stop(self, seconds: float) -> None:
         """Stop every service, then supervisord. Raises ProcessManagerFailed when it does not end in time."""
@@ -147,7 +151,7 @@ class Supervisor:
 
 
 def _state(row: Mapping[str, Any]) -> State:
-    up = row["now"] - row["start"] if row["statename"] == "RUNNING" else 0
+    up = row["now"] - row["start"] if row["statename"] in {"RUNNING", "STARTING"} else 0
     return State(row["name"], row["statename"], row["pid"], float(up), row["spawnerr"] or row["description"])
 
 

@@ -102,6 +102,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("var"), description="everything the platform writes: stores, logs, models, secrets")
     environment: str = Field("local", description="a name for this installation, shown in status and metrics")
+    build: str = Field("", description="git commit this installation was built from, where there is no git")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="what is logged")
     data: DataSettings = DataSettings()
     mlflow: MlflowSettings = MlflowSettings()
@@ -210,7 +211,8 @@ def child_environment(configured: Settings, extra: Mapping[str, str]) -> dict[st
 
     Folders are made absolute, so that the child means the same ones wherever it runs.
     """
-    return {**os.environ, **_values(configured, PREFIX), **extra}
+    data = {f"{PREFIX}DATA__ROOT": str(configured.data_folder)}
+    return {**os.environ, **_values(configured, PREFIX), **data, **extra}
 
 
 def _values(group: BaseModel, prefix: str) -> dict[str, str]:

@@ -1,0 +1,55 @@
+"""`orrery bench`: runs the measurements under benchmarks/, each a module of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import results, say
+from orrery.errors import OrreryError
+
+ROOT = Path(__file__).parents[1]
+
+
+class UnknownBenchmark(OrreryError):
+    """There is no module of that name under benchmarks/."""
+
+
+def benchmarks() -> dict[str, str]:
+    """Name -> the caption of its module, in alphabetical order."""
+    import ast
+
+    found = {}
+    for path in sorted((ROOT / "benchmarks").glob("[a-z]*.py")):
+        caption = ast.get_docstring(ast.parse(path.read_text())) or ""
+        found[path.stem.replace("_", "-")] = caption.partition("\n")[0]
+    return found
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="which one, or `all`; without it they are listed")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="the measurements as JSON, one document a benchmark")] = False,
+) -> None:
+    """Measure, and print the tables that the README shows.
+
+    Example: orrery bench features --json
+    """
+    known = benchmarks()
+    if not name:
+        for each, caption in known.items():
+            results().print(f"{each:<16} {caption}", markup=False)
+        return
+    if name != "all" and name not in known:
+        raise UnknownBenchmark(f"there is no benchmark {name!r}; there are: {', '.join(known)}")
+    failed = [each for each in (known if name == "all" else [name]) if not _passed(each, as_json)]
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+def _passed(name: str, as_json: bool) -> bool:
+    say(f"bench {name}")
+    command = [sys.executable, "-m", f"benchmarks.{name.replace('-', '_')}", *(["--json"] if as_json else [])]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0  # noqa: S603

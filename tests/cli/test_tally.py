@@ -1,0 +1,49 @@
+"""What a replay counts."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from cli.tally import Tally, average_precision
+from cli.traffic import Event, Reply
+
+
+def _reply(identity: str, answer: dict, kind: str = "predict", reason: str = "") -> Reply:
+    event = Event(datetime(2020, 1, 1, tzinfo=UTC), kind, identity, frozenset(), "{}")
+    return Reply(event, 200, 4.0, answer, reason)
+
+
+def test_counts_by_kind_decision_and_truth():
+    tally = Tally({"a": 1.0, "b": 0.0}, "score", 5)
+    tally(_reply("a", {"score": 0.9, "decision": "decline", "model_version": "3", "prediction_id": "first"}))
+    tally(_reply("b", {"score": 0.1, "decision": "approve", "model_version": "3", "degraded": True}))
+    tally(_reply("unlabelled", {"score": 0.2, "decision": "approve", "model_version": "3"}))
+    tally(_reply("a", {}, kind="feedback"))
+    tally(_reply("c", {}, reason="503 Overloaded"))
+    result = tally.result()
+
+    assert (result["predictions"], result["labels"], result["errors"], result["degraded"]) == (3, 1, 1, 1)
+    assert result["reasons"] == {"503 Overloaded": 1}
+    assert result["decisions"] == {"decline": 1, "approve": 2}
+    assert result["positives"] == {"all": 1, "decline": 1}
+    assert result["ap"] == 1.0
+    assert result["p50_ms"] == 4.0
+    assert "100 %" in tally.line()
+
+
+def test_nothing_seen_is_not_a_number():
+    result = Tally({}, "score", 0).result()
+
+    assert (result["ap"], result["p50_ms"], result["errors"]) == (None, None, 0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1))
+def test_average_precision_is_the_known_one(rows):
+    positive, scores = np.array([row[0] for row in rows]), np.array([row[1] / 5 for row in rows])
+
+    ours = average_precision(positive, scores)
+    assert ours == (pytest.approx(average_precision_score(positive, scores)) if positive.any() else None)
