@@ -184,11 +184,13 @@ class Budget:
     trials: int
     seconds: float
     seed: int = 7
+    threads: int = 0
+    """0: all cores"""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What was known at `as_of`: rows of the `days` before it, labels only once they had arrived."""
+    """What was known at `as_of`: labels only once they had arrived; `days` long is the training part."""
 
     as_of: datetime
     days: int

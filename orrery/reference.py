@@ -1,0 +1,52 @@
+"""What a bundle remembers of its training rows: frozen histograms for drift, golden rows for reloading."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from orrery.bundle import Golden, Histogram
+from orrery.usecase import Array, Outputs
+
+MOST_BINS = 20
+_GOLDEN_ROWS = 32
+
+
+def frozen_edges(values: Array) -> list[float]:
+    """Edges of at most 20 bins of about equal mass, strictly rising; a bin of its own for each of few values."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if finite.size == 0:
+        return [0.0, 1.0]
+    distinct = np.unique(finite)
+    if len(distinct) <= MOST_BINS:
+        inner = (distinct[1:] + distinct[:-1]) / 2
+        return [float(distinct[0] - 0.5), *map(float, inner), float(distinct[-1] + 0.5)]
+    return [float(edge) for edge in np.unique(np.quantile(finite, np.linspace(0, 1, MOST_BINS + 1)))]
+
+
+def histogram(values: Array, edges: Sequence[float]) -> Histogram:
+    """Count values, shape (n,), into the bins; what lies outside counts in the first or the last, NaN is missing."""
+    missing = np.isnan(values)
+    bins = np.searchsorted(np.asarray(edges[1:-1]), values[~missing].astype(np.float64), side="right")
+    counts = np.bincount(bins, minlength=len(edges) - 1)
+    return Histogram(edges=list(edges), counts=counts.tolist(), missing=int(missing.sum()))
+
+
+def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) -> dict[str, Histogram]:
+    """Histograms of every input column, inputs of shape (n, names), and of every output with one value a row."""
+    columns: Mapping[str, Array] = {
+        **{name: inputs[:, column] for column, name in enumerate(names)},
+        **{name: values for name, values in outputs.items() if values.ndim == 1},
+    }
+    return {name: histogram(values, frozen_edges(values)) for name, values in columns.items()}
+
+
+def golden_rows(inputs: Array, outputs: Outputs, by: str = "score") -> Golden:
+    """Rows that span the range of the output `by`, the lowest and the highest included, with all their outputs."""
+    order = np.argsort(outputs[by], kind="stable")
+    spread = np.linspace(0, len(order) - 1, min(_GOLDEN_ROWS, len(order))).round().astype(int)
+    top = order[-_GOLDEN_ROWS // 4 :]
+    rows = np.unique(np.concatenate([order[spread], top]))
+    return Golden(
+        inputs=inputs[rows].astype(np.float64).tolist(),
+        outputs={name: values[rows].astype(np.float64).ravel().tolist() for name, values in outputs.items()},
+    )
