@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cli.console import progress, say
+from cli.keys import ensure_client_key
 from cli.services import Service, catalogue, orchestration, services
 from cli.supervisor import Supervisor, port_free
 from cli.supervisor_config import config
@@ -103,6 +104,8 @@ def _prepare(configured: Settings) -> None:
     for name in ("mlflow", "prefect", "prometheus"):
         (configured.home / name).mkdir(parents=True, exist_ok=True)
     _write_prometheus(configured)
+    if not configured.gateway.url and (key := ensure_client_key(configured)):
+        say(f"the first API key, shown this once (the command keeps a copy): [bold]{key}[/]")
     if not configured.mlflow.url:
         _migrate_catalogue(configured)
 

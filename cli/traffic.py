@@ -9,14 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
-from orrery.errors import TransientError
-
 TIMEOUT_SECONDS = 30.0
 Kind = Literal["predict", "feedback"]
-
-
-class GatewayDown(TransientError):
-    """Nothing answers where the gateway should be."""
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,11 @@ class LogReader:
         found = _with_label().where(predictions.c.use_case == use_case, predictions.c.identity == identity)
         return next(self._logged(found), None)
 
+    def latest(self, use_case: str) -> Logged | None:
+        """The newest prediction of a use case."""
+        newest = _with_label().where(predictions.c.use_case == use_case).order_by(predictions.c.sequence.desc())
+        return next(self._logged(newest.limit(1)), None)
+
     def since(self, use_case: str, sequence: int = 0, limit: int = 1_000) -> list[Logged]:
         """Up to `limit` predictions of a use case after `sequence`, in order."""
         after = _with_label().where(predictions.c.use_case == use_case, predictions.c.sequence > sequence)

@@ -1,0 +1,132 @@
+"""`orrery replay`: a use case's own past, sent to the gateway as clients would have."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import usecases
+from cli.console import emit, say, screen
+from cli.gateway import check_gateway
+from cli.keys import client_key
+from cli.tally import Tally
+from cli.traffic import Event, Pace, Target, by_rate, by_speed, send
+from orrery.errors import OrreryError
+from orrery.settings import Settings, settings
+from orrery.usecase import Serving
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+
+class NothingToReplay(OrreryError):
+    """The window holds no event."""
+
+
+class WrongPace(OrreryError):
+    """A pace is a rate or a speed, not both."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """What will be sent, and the truth that the data set knows of it."""
+
+    events: Sequence[Event]
+    truth: dict[str, float]
+    """identity -> label"""
+
+
+def replay(
+    use_case: Annotated[str, typer.Argument(help="whose past")],
+    first: Annotated[datetime, typer.Option("--from", help="first event time, UTC", formats=FORMATS)],
+    last: Annotated[datetime, typer.Option("--to", help="event time to stop before, UTC", formats=FORMATS)],
+    rate: Annotated[float | None, typer.Option(min=0.01, help="events a second  (default 50)")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.01, help="event time, so many times as fast")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="predictions at most")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the result as JSON")] = False,
+) -> None:
+    """Send past events to the gateway in event order; labels follow when they arrived.
+
+    The exit status is 1 when an event failed.
+
+    Example: orrery replay fraud --from 2018-09-12 --to 2018-09-13 --rate 100
+    """
+    if rate and speed:
+        raise WrongPace("give --rate or --speed, not both")
+    start = first.replace(tzinfo=UTC)
+    script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit)
+    result = run(settings(), use_case, script, by_speed(speed, start) if speed else by_rate(rate or 50.0))
+    emit(result, as_json, title=f"replay of {use_case}")
+    raise typer.Exit(1 if result["errors"] else 0)
+
+
+def read_script(configured: Settings, use_case: str, first: datetime, last: datetime, limit: int | None) -> Script:
+    """The events of [first, last): requests of that time, and labels that arrive in it, also of earlier requests.
+
+    Raises GatewayDown before any data is read, NothingToReplay for an empty window.
+    """
+    check_gateway(configured)
+    serving, training = usecases.serving(use_case), usecases.training(use_case)
+    rows = _rows(configured, use_case, first - training.label_delay, last)
+    script = write_script(serving, training.requests(rows), first, last, limit)
+    if not script.events:
+        raise NothingToReplay(f"{use_case} has no event from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}")
+    return script
+
+
+def write_script(
+    serving: Serving, said: Sequence[tuple[datetime, Any, Any]], first: datetime, last: datetime, limit: int | None
+) -> Script:
+    """Cut the window out of a history of (moment, kind, body), and give each event the keys that order it."""
+    keys = {serving.identity(body): frozenset(serving.keys(body)) for _, kind, body in said if kind == "predict"}
+    truth = {serving.identity(body): serving.label(body) for _, kind, body in said if kind == "feedback"}
+    events: list[Event] = []
+    predictions = 0
+    for moment, kind, body in said:
+        if not first <= moment < last:
+            continue
+        predictions += kind == "predict"
+        if limit is not None and predictions > limit:
+            break
+        identity = serving.identity(body)
+        touched = keys.get(identity, frozenset()) | frozenset(serving.keys(body)) | {identity}
+        events.append(Event(moment, kind, identity, touched, body.model_dump_json()))
+    return Script(events, truth)
+
+
+def run(configured: Settings, use_case: str, script: Script, pace: Pace) -> dict[str, Any]:
+    """Send a script with a live display and return the counts of `Tally.result`."""
+    tally = Tally(script.truth, usecases.serving(use_case).monitored_output, len(script.events))
+    target = Target(f"{configured.gateway_url}/v1/{use_case}/", client_key(configured))
+    asyncio.run(_watched(send(script.events, pace, target, tally), tally))
+    return tally.result()
+
+
+async def _watched(sending: Any, tally: Tally) -> None:
+    if screen().is_terminal:
+        from rich.live import Live
+
+        with Live(tally, console=screen(), refresh_per_second=3):
+            await sending
+        return
+    task = asyncio.create_task(sending)
+    while not (await asyncio.wait({task}, timeout=5.0))[0]:
+        say(tally.line())
+    task.result()
+
+
+def _rows(configured: Settings, use_case: str, first: datetime, last: datetime) -> "pd.DataFrame":
+    """Raw rows of [first, last), as the training half reads them."""
+    import pandas as pd
+
+    from orrery.adapters.data_versions import DataVersions
+
+    training = usecases.training(use_case)
+    versions = DataVersions(configured.data_folder, configured.data.remote)
+    window = [(training.moment, ">=", first), (training.moment, "<", last)]
+    return pd.read_parquet(versions.path(use_case), filters=window)
