@@ -116,7 +116,7 @@ class Predictor:
         logged = await self._in_thread(self.lookup.by_identity, self.name, identity)
         if logged is None and not self.serving.keys(feedback):
             raise UnknownPrediction(
-                f"no prediction for {identity} was made here; say which entities and when to teach the label anyway"
+                "no prediction of that event was made here; say which entities and when, to teach its label anyway"
             )
         if logged is not None and micros(arrival) < logged.record.event_time:
             raise MomentRefused(_field_of(feedback, arrival), "the label is older than its event")

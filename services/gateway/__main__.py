@@ -1,0 +1,46 @@
+"""`python -m services.gateway`: the gateway as a process."""
+
+import signal
+from types import FrameType
+
+import uvicorn
+
+from orrery.settings import settings
+from orrery.telemetry import log_to_stderr
+from services.gateway.app import create_app
+
+
+class _Server(uvicorn.Server):
+    """Says that it is not ready any more before it stops to listen."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        state = self.config.loaded_app.state if hasattr(self.config.loaded_app, "state") else None
+        if state is not None and hasattr(state, "runtime"):
+            state.runtime.draining = True
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; requests in work are answered first."""
+    current = settings()
+    log_to_stderr(current.log_level)
+    app = create_app(current)
+    config = uvicorn.Config(
+        app,
+        host=current.gateway.host,
+        port=current.gateway.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=round(current.gateway.drain_seconds),
+    )
+    server = _Server(config)
+    signal.siginterrupt(signal.SIGTERM, False)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

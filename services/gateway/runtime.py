@@ -1,0 +1,113 @@
+"""What a running gateway is made of, opened and closed in the right order."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from orrery.adapters.api_keys import ApiKeys, KeyRing, KeysUnavailable
+from orrery.adapters.database import open_database
+from orrery.adapters.log_writer import LogWriter
+from orrery.adapters.model_source import LastGood, ModelCatalogue
+from orrery.adapters.online_store import OnlineStore, open_online_store
+from orrery.adapters.prediction_log import LogReader
+from orrery.errors import TransientError
+from orrery.learning import Learner
+from orrery.prediction import Predictor
+from orrery.settings import Settings
+from orrery.telemetry import GatewayMetrics
+from orrery.usecase import Serving
+from services.gateway.follower import Follower
+from services.gateway.limits import Places
+from services.gateway.rule_book import RuleBook
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Runtime:
+    """The parts that endpoints use."""
+
+    metrics: GatewayMetrics
+    places: Places
+    keys: KeyRing
+    log: LogReader
+    writer: LogWriter
+    predictors: Mapping[str, Predictor]
+    draining: bool = False
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncIterator[Runtime]:
+    """Open everything, catch up with the log, serve what was good last, and follow the catalogue. Closes in reverse."""
+    metrics = GatewayMetrics()
+    engine = open_database(settings.log_url, settings.log.durable)
+    store = open_online_store(settings)
+    log = LogReader(engine)
+    learner = Learner(servings, log, store, lambda kind: metrics.dependency_errors.labels("learning", kind).inc())
+    writer = LogWriter(engine, after_commit=learner.catch_up, floor=_learned(store, servings))
+    writer.start()
+    learner.catch_up(servings)
+    ring = KeyRing(ApiKeys(engine))
+    ring.refresh()
+    catalogue = ModelCatalogue(settings)
+    with ThreadPoolExecutor(2, "feature-reads") as threads:
+        predictors = {
+            name: Predictor(name, serving, store, writer, log, metrics.of(name), threads, now)
+            for name, serving in servings.items()
+        }
+        places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
+        runtime = Runtime(metrics, places, ring, log, writer, predictors)
+        tasks = [asyncio.create_task(each) for each in await _watchers(settings, runtime, catalogue)]
+        try:
+            yield runtime
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await catalogue.close()
+            await asyncio.to_thread(writer.close)
+    store.close()
+    engine.dispose()
+
+
+async def _watchers(settings: Settings, runtime: Runtime, catalogue: ModelCatalogue) -> list[Coroutine[Any, Any, None]]:
+    seconds, watchers = settings.gateway.poll_seconds, [_keep_keys(runtime.keys)]
+    for name, predictor in runtime.predictors.items():
+        book = RuleBook(settings.home / "rules" / f"{name}.json", predictor)
+        book.refresh()
+        follower = Follower(predictor, catalogue, LastGood(settings.models_folder / name), now)
+        await follower.start()
+        watchers += [follower.run(seconds), _keep_rules(book, seconds)]
+    return watchers
+
+
+async def _keep_rules(book: RuleBook, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        book.refresh()
+
+
+async def _keep_keys(ring: KeyRing) -> None:
+    while True:
+        await asyncio.sleep(1)
+        if ring.stale():
+            with suppress(KeysUnavailable):  # the keys it has stay good until the table is back
+                await asyncio.to_thread(ring.refresh)
+
+
+def _learned(store: OnlineStore, servings: Mapping[str, Serving]) -> int:
+    """The last row of the log that the store has learned; a store that is away now is asked again at every commit."""
+    try:
+        return max((store.applied(name) for name in servings), default=0)
+    except TransientError as error:
+        logger.warning("the online store is away at the start: %s", error)
+        return 0
