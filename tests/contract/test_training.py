@@ -1,5 +1,6 @@
 """What every use case promises about learning: no future, no leak, the same answers after a reload."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -72,9 +73,22 @@ def test_the_future_is_not_known(case):
         np.testing.assert_array_equal(table[list(case.serving.feature_names)], whole[list(case.serving.feature_names)])
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One fit a use case, for all who only look at it."""
+    done = {}
+
+    def fit(case):
+        if case.name not in done:
+            done[case.name] = train(case, case.rows, tmp_path_factory.mktemp(case.name))
+        return done[case.name]
+
+    return fit
+
+
 @pytest.mark.slow
-def test_a_bundle_answers_the_same_after_a_reload(case, bundle_folder):
-    split, model = train(case, case.rows, bundle_folder)
+def test_a_bundle_answers_the_same_after_a_reload(case, trained):
+    split, model = trained(case)
     check_golden(model, case.serving.score)
     outputs = case.serving.score(model, inputs(case, split.test))
     assert len(outputs[case.serving.monitored_output]) == len(split.test)
@@ -88,14 +102,15 @@ def test_a_bundle_answers_the_same_after_a_reload(case, bundle_folder):
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_is_noticed(case, bundle_folder):
-    _, model = train(case, case.rows, bundle_folder)
-    path = bundle_folder / next(name for name in model.manifest.files if name.endswith(".onnx"))
+def test_a_flipped_byte_is_noticed(case, trained, tmp_path):
+    _, model = trained(case)
+    folder = shutil.copytree(model.bundle.folder, tmp_path / "copy")
+    path = folder / next(name for name in model.manifest.files if name.endswith(".onnx"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(BundleRefused, match="digest"):
-        load_model(bundle_folder)
+        load_model(folder)
 
 
 @pytest.mark.slow
