@@ -159,7 +159,7 @@ def run_logged(configured: Settings, name: str, module: Iterable[str], extra: di
             check=False,
         ).returncode
     if code:
-        raise ServiceFailed(f"{name} failed (exit {code}); see {log}")
+        raise ServiceFailed(f"{name} failed (exit {code}): {_last_line(log)}; see {log}")
 
 
 def bring_up(table: tuple[Service, ...], supervisor: Supervisor) -> None:
@@ -197,9 +197,14 @@ def _refuse_failed(starting: list[Service], supervisor: Supervisor, seconds: flo
     for service in starting:
         log = supervisor.home / "logs" / f"{service.name}.log"
         if states[service.name].state == "FATAL":
-            raise ServiceFailed(f"{service.name} ended at its start; see {log}")
+            raise ServiceFailed(f"{service.name} ended at its start: {_last_line(log)}; see {log}")
         if seconds > START_SECONDS:
             raise ServiceFailed(f"{service.name} was not healthy after {seconds:.0f} s; see {log}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
 
 
 def healthy(service: Service) -> bool:

@@ -124,9 +124,7 @@ def _rows(configured: Settings, use_case: str, first: datetime, last: datetime) 
     """Raw rows of [first, last), as the training half reads them."""
     import pandas as pd
 
-    from orrery.adapters.data_versions import DataVersions
+    from orrery.preparation import current
 
-    training = usecases.training(use_case)
-    versions = DataVersions(configured.data_folder, configured.data.remote)
-    window = [(training.moment, ">=", first), (training.moment, "<", last)]
-    return pd.read_parquet(versions.path(use_case), filters=window)
+    moment = usecases.training(use_case).moment
+    return pd.read_parquet(current(use_case, configured).path, filters=[(moment, ">=", first), (moment, "<", last)])

@@ -124,16 +124,32 @@ def _version(configured: Settings, use_case: str, name: str) -> str | None:
 
 def freshness(configured: Settings, use_case: str) -> Freshness:
     """The versions and times of a use case's data, features and traffic."""
-    from orrery.adapters.data_versions import DataVersions
+    from orrery.preparation import data_versions
 
-    data = DataVersions(configured.data_folder, configured.data.remote).current(use_case)
+    data = data_versions(configured).current(use_case)
     return Freshness(
         use_case=use_case,
         data_version=data.short if data else None,
         data_prepared_at=data.created_at if data else None,
-        features_as_of=None,
+        features_as_of=_materialized(configured, use_case),
         last_prediction_at=_last_prediction(configured, use_case),
     )
+
+
+def _materialized(configured: Settings, use_case: str) -> datetime | None:
+    """The oldest of the use case's online views; None before all of them are there."""
+    from orrery.adapters.online_store import StoreUnavailable, open_online_store
+
+    serving = usecases.serving(use_case)
+    store = open_online_store(configured)
+    try:
+        known = store.materialized()
+    except StoreUnavailable:  # the first materialization makes it
+        return None
+    finally:
+        store.close()
+    moments = [known.get(key.view) for key in serving.keys(serving.example)]
+    return None if None in moments else min(filter(None, moments), default=None)
 
 
 def _last_prediction(configured: Settings, use_case: str) -> datetime | None:

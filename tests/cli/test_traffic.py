@@ -5,9 +5,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -43,29 +41,10 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder() -> Iterator[tuple[Recorder, str]]:
+def recorder(stand_in) -> tuple[Recorder, str]:
     seen = Recorder()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, answer = seen.handle(body, self.connection)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield seen, f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    stand_in.answer = lambda _method, _path, body, connection: seen.handle(body, connection)
+    return seen, f"{stand_in.url}/"
 
 
 def _events(count: int) -> list[Event]:
