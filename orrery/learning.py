@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from orrery.adapters.prediction_log import LoggedEvent, LogReader
-from orrery.errors import TransientError
+from orrery.errors import OrreryError
 from orrery.usecase import Key, Serving, StoredByKey, Update
 
 logger = logging.getLogger(__name__)
@@ -39,26 +39,32 @@ class Learner:
         self._log = log
         self._store = store
         self._failed = failed
+        self.behind: set[str] = set()
+        """use cases whose store lacks rows of the log, as far as is known"""
 
     def catch_up(self, use_cases: Iterable[str]) -> None:
-        """Apply all rows that the store has not seen. A store or a log that is away is counted."""
+        """Apply all rows that the store has not seen. A store or a log that is away is counted, for a later call."""
         for use_case in use_cases:
             try:
                 while events := self._log.events(use_case, self._store.applied(use_case)):
                     for event in events:
                         self._apply(use_case, event)
-            except TransientError as error:
-                logger.warning("the online store lags behind the log: %s", error)
+            except OrreryError as error:
+                if use_case not in self.behind:
+                    logger.warning("%s: the online store lags behind the log: %s", use_case, error)
+                self.behind.add(use_case)
                 self._failed("unavailable")
+            else:
+                self.behind.discard(use_case)
 
     def _apply(self, use_case: str, event: LoggedEvent) -> None:
         try:
             keys, teach = _lesson(self._servings[use_case], event)
             self._store.apply(use_case, event.sequence, keys, teach)
-        except TransientError:
+        except OrreryError:
             raise
         except Exception:  # one event that cannot be learned must not keep all later ones from it
-            logger.exception("row %d of the log teaches nothing", event.sequence)
+            logger.exception("%s: row %d of the log teaches nothing", use_case, event.sequence)
             self._failed("refused")
             self._store.apply(use_case, event.sequence, [], lambda _: [])
 

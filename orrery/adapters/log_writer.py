@@ -52,7 +52,7 @@ class LogWriter:
         self._engine = engine
         self._after_commit = after_commit
         self._floor = floor
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Waiting | set[str] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
 
     def start(self) -> None:
@@ -67,6 +67,10 @@ class LogWriter:
         future: Future[Receipt] = Future()
         self._queue.put((record, future))
         return future
+
+    def nudge(self, use_cases: set[str]) -> None:
+        """Run `after_commit` for these use cases, although nothing is written."""
+        self._queue.put(use_cases)
 
     def probe(self, moment: int) -> None:
         """Write something that does not matter. Raises LogUnavailable when nothing can be written."""
@@ -83,30 +87,30 @@ class LogWriter:
         self._thread.join()
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, last = [first], False
-            while len(group) < _GROUP and not last:
+        """Take all that wait, up to a group, and write them together."""
+        last = False
+        while not last:
+            items = [self._queue.get()]
+            while len(items) < _GROUP and items[-1] is not None:
                 try:
-                    item = self._queue.get_nowait()
+                    items.append(self._queue.get_nowait())
                 except Empty:
                     break
-                last = item is None
-                if item is not None:
-                    group.append(item)
-            self._write([each for each in group if each[1].set_running_or_notify_cancel()])
-            if last:
-                return
+            last = items[-1] is None
+            nudged = set().union(*(item for item in items if isinstance(item, set)))
+            waiting = [item for item in items if isinstance(item, tuple)]
+            self._write([each for each in waiting if each[1].set_running_or_notify_cancel()], nudged)
 
-    def _write(self, group: Sequence[_Waiting]) -> None:
+    def _write(self, group: Sequence[_Waiting], nudged: set[str]) -> None:
         try:
-            receipts = self._commit([record for record, _ in group])
+            receipts = self._commit([record for record, _ in group]) if group else []
         except Exception as error:
             logger.exception("the prediction log did not take %d records", len(group))
             for _, future in group:
                 future.set_exception(_unavailable(error))
             return
         try:
-            self._after_commit({record.use_case for record, _ in group})
+            self._after_commit(nudged | {record.use_case for record, _ in group})
         except Exception:
             logger.exception("what follows a commit of the prediction log failed")
         for (_, future), receipt in zip(group, receipts, strict=True):

@@ -66,7 +66,8 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
         }
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
         runtime = Runtime(metrics, places, ring, log, writer, predictors)
-        tasks = [asyncio.create_task(each) for each in await _watchers(settings, runtime, catalogue)]
+        watchers = [*await _watchers(settings, runtime, catalogue), _keep_learning(learner, writer)]
+        tasks = [asyncio.create_task(each) for each in watchers]
         try:
             yield runtime
         finally:
@@ -94,6 +95,14 @@ async def _keep_rules(book: RuleBook, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         book.refresh()
+
+
+async def _keep_learning(learner: Learner, writer: LogWriter) -> None:
+    """A store that was away catches up when it is back, also when no request comes."""
+    while True:
+        await asyncio.sleep(1)
+        if learner.behind:
+            writer.nudge(set(learner.behind))
 
 
 async def _keep_keys(ring: KeyRing) -> None:
