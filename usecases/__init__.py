@@ -3,13 +3,14 @@
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orrery.errors import OrreryError
-from orrery.usecase import Serving, Training
+from orrery.usecase import Case, Serving, Training
 
 Half = TypeVar("Half", Serving, Training)
 _HERE = Path(__file__).parent
+_DECLARED = frozenset({"Entity", "BaseFeatureView", "FeatureService"})
 
 
 class UnknownUseCase(OrreryError):
@@ -47,3 +48,26 @@ def serving(name: str) -> Serving:
 def training(name: str) -> Training:
     """The offline half of a use case: heavy imports."""
     return _load(name, "training", Training)
+
+
+def case(name: str) -> Case:
+    """The whole use case: heavy imports."""
+    return Case(name, training(name), serving(name), feature_views(name))
+
+
+def feature_views(name: str) -> list[Any]:
+    """The Feast entities, views and services at the top of a use case's `feature_views.py`, if it has one."""
+    if name not in names():
+        raise UnknownUseCase(f"there is no use case {name!r}; there are: {', '.join(names())}")
+    if not (_HERE / name / "feature_views.py").is_file():
+        return []
+    try:
+        module = importlib.import_module(f"usecases.{name}.feature_views")
+    except ImportError as error:
+        raise BrokenUseCase(f"usecases/{name}/feature_views.py: {error}") from error
+    return [value for value in vars(module).values() if _is_declaration(value)]
+
+
+def _is_declaration(value: object) -> bool:
+    """Told by name, because whatever serves imports this module and may not import Feast."""
+    return any(kind.__module__.startswith("feast.") and kind.__name__ in _DECLARED for kind in type(value).__mro__)

@@ -159,16 +159,16 @@ def terminal_after(past: History, time: int) -> History:
 def label_after(past: History, time: int, fraud: bool) -> History:
     """A terminal's history once the label of its transaction at `time` is known.
 
-    An entry of that very time is the transaction (of several, one not yet marked); without one, it is inserted.
+    The entry of that very time is the transaction; without one, it is inserted. Of several, a fraud marks one that is
+    not marked yet; "no fraud" changes none, for it may speak of another.
     """
-    first, last = np.searchsorted(past.times, time, side="left"), np.searchsorted(past.times, time, side="right")
+    first, last = np.searchsorted(past.times, (time, time + 1), side="left").tolist()
     if first == last:
         return _insert(past, time, int(fraud), TERMINAL_MEMORY)
-    unmarked = np.flatnonzero(past.marks[first:last] == 0)
-    if not fraud or not len(unmarked):
+    if last - first > 1 and not fraud:
         return past
     marks = past.marks.copy()
-    marks[first + unmarked[0]] = 1
+    marks[first + int(np.argmin(marks[first:last]))] = int(fraud)
     return History(past.times, marks)
 
 
