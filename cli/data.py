@@ -47,10 +47,8 @@ def prepare(
     named = source or next(iter(training.sources))
     request = SourceRequest(named, path and path.absolute(), _columns(column or []), sample)
     with progress() as bars:
-        preparation.prepare(use_case, training, request, settings(), bars, fresh=fresh)
-    made = _versions().current(use_case)
-    assert made is not None
-    emit(_shown(made, as_json), as_json)
+        made = preparation.prepare(use_case, training, request, settings(), bars, fresh=fresh)
+    emit({"version": made.data_version, **made.counts}, as_json)
 
 
 @app.command()
@@ -110,11 +108,10 @@ def _versions() -> "DataVersions":
 
 
 def _shown(version: "DataVersion", as_json: bool) -> dict[str, object]:
-    made = version.created_at.isoformat(timespec="seconds")
     return {
         "version": version.version if as_json else version.short,
         **version.counts,
         "source": version.source.source + " (sample)" * version.source.sample,
         "path": version.source.path,
-        "created_at": made,
+        "created_at": version.created_at.isoformat(timespec="seconds"),
     }
