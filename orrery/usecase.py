@@ -271,3 +271,13 @@ class Training:
     schedule: str
     """cron, UTC, of the release"""
     budget: Budget
+
+
+@dataclass(frozen=True)
+class Case:
+    """A whole use case: its name, both halves, and what it declares to the feature store."""
+
+    name: str
+    training: Training
+    serving: Serving
+    views: Sequence[Any] = ()

@@ -88,6 +88,7 @@ class Registry:
         environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.set(0)
         environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(max(1, round(self._settings.mlflow.timeout_seconds)))
         environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+        environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         environment_variables.MLFLOW_DISABLE_TELEMETRY.set(True)
         set_telemetry_client()
         return MlflowClient(tracking_uri=self._url, registry_uri=self._url)
@@ -195,7 +196,9 @@ class Registry:
             with self._asking() as client:
                 self._ensure_model(client, use_case)
                 source = f"{client.get_run(run_id).info.artifact_uri}/{BUNDLE}"
-                made = client.create_model_version(use_case, source, run_id=run_id, tags={**tags, "run_id": run_id})
+                made = client.create_model_version(
+                    use_case, source, run_id=run_id, tags={**tags, "run_id": run_id}, await_creation_for=0
+                )
         return self.version(use_case, str(made.version))
 
     def find_version(self, use_case: str, key: str) -> Version | None:

@@ -1,0 +1,76 @@
+"""From a passed verdict to a version that serves: register it, move the alias, see the gateway follow."""
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from orrery.adapters.registry import Registry
+from orrery.lifecycle import Passed, Release
+from orrery.promotion import Promoter, Promotion
+from orrery.settings import Settings
+
+Served = Literal["serving", "waiting", "no gateway"]
+_BETWEEN_LOOKS = 0.2
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a deploy did, and whether the gateway was seen to serve it."""
+
+    promotion: Promotion
+    served: Served
+    seconds: float
+    """from the alias move to the first answer that names the version"""
+
+
+def register(passed: Passed, settings: Settings) -> Release:
+    """Make a version of what passed the gate; the same key is registered once."""
+    candidate = passed.candidate
+    manifest = candidate.bundle.manifest
+    tags = {
+        "idempotency_key": candidate.key,
+        "digest": candidate.bundle.digest,
+        "data_version": manifest.data_version,
+        "git_commit": manifest.git_commit,
+        "lock_hash": manifest.lock_hash,
+        "gate": "passed",
+    }
+    version = Registry(settings).register(candidate.use_case, candidate.run_id, tags)
+    return Release(candidate.use_case, version.version, version.digest, candidate.run_id)
+
+
+def deploy(release: Release, settings: Settings, actor: str = "", seconds: float = 15.0) -> Deployment:
+    """Promote the release and wait, at most `seconds`, until a running gateway serves it. No gateway is no error."""
+    promotion = Promoter(settings, actor=actor).promote(release)
+    served, waited = wait_until_served(release.use_case, release.version, settings, seconds)
+    return Deployment(promotion, served, waited)
+
+
+def wait_until_served(use_case: str, version: str, settings: Settings, seconds: float = 15.0) -> tuple[Served, float]:
+    """Look at the gateway until it serves the version; returns what was seen, and after how many seconds."""
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < seconds:
+        found = served_version(settings, use_case)
+        if found is None:
+            return "no gateway", waited
+        if found == version:
+            return "serving", waited
+        time.sleep(_BETWEEN_LOOKS)
+    return "waiting", waited
+
+
+def served_version(settings: Settings, use_case: str) -> str | None:
+    """The version that the gateway serves; empty when it serves none, None when no gateway answers."""
+    import httpx
+
+    key = settings.secrets_folder / "client.key"
+    headers = {"Authorization": f"Bearer {key.read_text().strip()}"} if key.is_file() else {}
+    try:
+        answer = httpx.get(f"{settings.gateway_url}/v1/models", headers=headers, timeout=2)
+    except httpx.HTTPError:
+        return None
+    if answer.status_code != HTTPStatus.OK:
+        return None
+    found = {each["use_case"]: each.get("version") for each in answer.json()["models"]}
+    return str(found.get(use_case) or "")

@@ -1,0 +1,90 @@
+"""One deployment of each flow per use case, with its schedule: `python -m pipelines.deployments` writes them all."""
+
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.schedules import Cron
+
+import usecases
+from orrery.settings import Settings, settings
+
+ROOT = Path(__file__).parent.parent
+ZOMBIES = "flow runs without a heartbeat have crashed"
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+_NIGHTLY = "30 1 * * *"
+
+
+def deployments(configured: Settings | None = None) -> list[RunnerDeployment]:
+    """What there is to deploy. Schedules are live: one that is shown is one that runs; Prefect can pause it."""
+    pool = (configured or settings()).prefect.pool
+    release, materialize = _flow("release"), _flow("materialize")
+    return [
+        deployment
+        for name in usecases.names()
+        for deployment in (
+            _deployment(release, name, usecases.training(name).schedule, pool),
+            _deployment(materialize, name, _NIGHTLY, pool),
+        )
+    ]
+
+
+def _flow(name: str) -> Any:
+    """The flow as a worker will load it: from this folder."""
+    return Flow.from_source(source=str(ROOT), entrypoint=f"pipelines/{name}.py:{name}")
+
+
+def _deployment(flow: Any, use_case: str, cron: str, pool: str) -> RunnerDeployment:
+    made: RunnerDeployment = flow.to_deployment(
+        name=use_case,
+        parameters={"use_case": use_case},
+        schedule=Cron(cron, timezone="UTC"),
+        work_pool_name=pool,
+        tags=[use_case],
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+    )
+    return made
+
+
+def apply(configured: Settings) -> list[str]:
+    """Write work pool, automation and deployments to Prefect; doing it again changes nothing. Returns their names."""
+    found = deployments(configured)
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=configured.prefect.pool, type="process"))
+        if not client.read_automations_by_name(ZOMBIES):
+            client.create_automation(_zombie_automation())
+    for deployment in found:
+        deployment.apply()
+    return [deployment.full_name for deployment in found]
+
+
+def _zombie_automation() -> AutomationCore:
+    """A killed worker leaves its runs Running; three missed heartbeats make them Crashed."""
+    return AutomationCore(
+        name=ZOMBIES,
+        trigger=EventTrigger(
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, *_ENDS},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(minutes=9),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat for nine minutes")],
+    )
+
+
+if __name__ == "__main__":
+    apply(settings())

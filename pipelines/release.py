@@ -1,0 +1,82 @@
+"""Prepare, build features, train, evaluate, gate, register, deploy: one release of one use case."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+import usecases
+from orrery import building, judging, releasing
+from orrery.adapters.feature_store import FeatureStore
+from orrery.adapters.locks import exclusive
+from orrery.lifecycle import Candidate, Passed, Report, Verdict
+from orrery.preparation import prepare
+from orrery.settings import Settings, settings
+from orrery.usecase import Case, SourceRequest
+from pipelines import tables
+from pipelines.steps import step, utc
+
+PROMOTED, REFUSED = "Promoted", "Refused"
+_WAIT_FOR_OTHER_RELEASE = 600.0
+
+
+@flow(name="release", flow_run_name="{use_case}", persist_result=False)  # type: ignore[untyped-decorator]
+def release(
+    use_case: str,
+    as_of: datetime | None = None,
+    days: int | None = None,
+    trials: int = 0,
+    seconds: float = 0,
+    source: str = "",
+    path: str = "",
+    columns: dict[str, str] | None = None,
+    sample: bool = False,
+) -> Any:
+    """Train on what was known at `as_of` and release it if it passes the gate.
+
+    Ends Completed as `Promoted` or as `Refused`; Failed means that there is no verdict. One release of a use case at a
+    time; the same data, code, window and budget lead to the same run and the same version.
+    """
+    configured, case = settings(), usecases.case(use_case)
+    store = FeatureStore(configured)
+    named = source or (next(iter(case.training.sources)) if sample else "")  # unnamed: what was prepared last
+    wanted = SourceRequest(named, Path(path) if path else None, columns or {}, sample)
+    with exclusive(configured, f"release-{use_case}", _WAIT_FOR_OTHER_RELEASE):
+        snapshot = step(
+            "prepare", lambda progress: prepare(use_case, case.training, wanted, configured, progress), retried=True
+        )
+        window = building.window_of(case, snapshot, utc(as_of), days)
+        budget = building.budget_of(case, configured, trials, seconds)
+        step("features", lambda progress: building.build_features(case, snapshot, store, configured, progress))
+        split = step("rows", lambda _: building.split_rows(case, snapshot, window, store))
+        candidate = step(
+            "train",
+            lambda progress: building.train(case, snapshot, window, budget, split, configured, progress),
+        )
+        report = step(
+            "evaluate",
+            lambda progress: judging.evaluate(case, candidate, split.test, configured, progress),
+            retried=True,
+        )
+        verdict = step("gate", lambda _: judging.judge(case, candidate, report, split.test, configured))
+        return _conclude(case, candidate, report, verdict, configured)
+
+
+def _conclude(case: Case, candidate: Candidate, report: Report, verdict: Verdict, configured: Settings) -> Any:
+    """Release what passed, and end in a state that says which of the two it was."""
+    tables.publish_judgement(case.name, report, verdict)
+    facts = tables.facts(candidate, report, configured)
+    if not isinstance(verdict, Passed):
+        tables.publish_facts(case.name, facts | {"verdict": "refused"})
+        return Completed(name=REFUSED, message="; ".join(verdict.reasons))
+    made = step("register", lambda _: releasing.register(verdict, configured), retried=True)
+    actor = f"prefect flow run {runtime.flow_run.id}"
+    deployed = step("deploy", lambda _: releasing.deploy(made, configured, actor), retried=True)
+    facts |= {"verdict": "promoted", "version": made.version, "gateway": deployed.served}
+    facts |= {"previous": deployed.promotion.previous or "", "changed": deployed.promotion.changed}
+    tables.publish_facts(case.name, facts)
+    get_run_logger().info("%s version %s: %s", case.name, made.version, deployed.served)
+    return Completed(name=PROMOTED, message=f"{case.name} version {made.version} is the champion")
