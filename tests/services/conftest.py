@@ -1,6 +1,5 @@
 """A real small bundle, a catalogue, and gateways that follow it."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import ROOT, Catalogue, Process, eventually, free_port, gateway, version
+from running import ROOT, Catalogue, Process, configure, eventually, free_port, gateway, version
 
 from benchmarks.small_bundle import small_bundle
 from orrery.adapters.api_keys import ALL_SCOPES, open_keys
@@ -48,12 +47,17 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
 @pytest.fixture
 def configured(settings: Settings, catalogue: Catalogue, applied_store: Path) -> Settings:
     """Settings with an empty online store, whose catalogue is the fake one and whose alias is looked up often."""
-    settings.feature_folder.mkdir(parents=True)
-    shutil.copy(applied_store, settings.feature_folder / "online.db")
-    gateway = settings.gateway.model_copy(update={"poll_seconds": 0.05, "port": free_port()})
-    mlflow = settings.mlflow.model_copy(update={"port": catalogue.port, "timeout_seconds": 1.0})
-    log = settings.log.model_copy(update={"durable": False})
-    return settings.model_copy(update={"gateway": gateway, "mlflow": mlflow, "log": log})
+    return configure(settings, catalogue.port, applied_store)
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, applied_store: Path) -> Iterator[httpx.Client]:
+    """One gateway without a model for all tests of a module that leave it as it is; its settings are `.settings`."""
+    here = load().model_copy(update={"home": tmp_path_factory.mktemp("standing") / "home"})
+    settings = configure(here, free_port(), applied_store)
+    with gateway(settings, open_keys(settings).create("test", ALL_SCOPES)[0]) as client:
+        client.settings = settings  # type: ignore[attr-defined]
+        yield client
 
 
 @pytest.fixture

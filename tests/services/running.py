@@ -92,6 +92,16 @@ def free_port() -> int:
         return port
 
 
+def configure(settings: Settings, catalogue_port: int, store: Path) -> Settings:
+    """Settings that have a copy of `store`, look at the catalogue often, and do not wait for the disk."""
+    settings.feature_folder.mkdir(parents=True)
+    shutil.copy(store, settings.feature_folder / "online.db")
+    gateway = settings.gateway.model_copy(update={"poll_seconds": 0.05, "port": free_port()})
+    mlflow = settings.mlflow.model_copy(update={"port": catalogue_port, "timeout_seconds": 1.0})
+    log = settings.log.model_copy(update={"durable": False})
+    return settings.model_copy(update={"gateway": gateway, "mlflow": mlflow, "log": log})
+
+
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait until `condition` holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
