@@ -1,6 +1,7 @@
 """A small autoencoder of ordinary transactions: what it cannot reconstruct is new to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,22 @@ class Autoencoder(nn.Module):
 
 def fit_autoencoder(inputs: Array, budget: Budget, progress: Progress) -> Autoencoder:
     """Train on ordinary rows, float32, shape (n, inputs); a seeded sample of them when there are many."""
-    torch.set_num_threads(budget.threads or torch.get_num_threads())
+    with _one_thread():
+        return _fit(inputs, budget, progress)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The network is so small that threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(inputs: Array, budget: Budget, progress: Progress) -> Autoencoder:
     draw = np.random.default_rng(budget.seed)
     sample = inputs[np.sort(draw.permutation(len(inputs))[:_ROWS])]
     with torch.random.fork_rng(devices=[]):

@@ -32,7 +32,7 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
     found = model.search(split.folds, FEATURES, budget, progress)
     earlier, later = split.folds[-1]
     progress("fit", 0, 3, "calibration on a later slice")
-    raw = model.fit(earlier, FEATURES, found, budget).predict(inputs_of(later))
+    raw = model.predict(model.fit(earlier, FEATURES, found, budget), inputs_of(later), budget)
     target = later["TX_FRAUD"].to_numpy()
     calibration = fit_calibration(raw, target)
     score = calibrate(raw, calibration)
@@ -48,7 +48,7 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
     progress("fit", 3, 3)
     pictures = folder.with_name("plots")
     pictures.mkdir(exist_ok=True)
-    contributions = np.asarray(booster.predict(sample, pred_contrib=True))
+    contributions = np.asarray(booster.predict(sample, pred_contrib=True, num_threads=budget.threads))
     return Fitted(
         folder=folder,
         learned={"calibration": calibration, "thresholds": thresholds, "novelty": novelty, "costs": dict(COSTS)},
@@ -82,7 +82,7 @@ def _novelty(
     errors = [autoencoder.reconstruction_error(encoder, inputs_of(rows)) for rows in split.folds[-1]]
     earlier, later = (rows.assign(NOVELTY=error) for rows, error in zip(split.folds[-1], errors, strict=True))
     names = (*FEATURES, "NOVELTY")
-    raw = model.fit(earlier, names, found, budget).predict(later[list(names)].to_numpy(np.float32))
+    raw = model.predict(model.fit(earlier, names, found, budget), later[list(names)].to_numpy(np.float32), budget)
     target = later["TX_FRAUD"].to_numpy()
     ablation = {"ablation_ap_novelty_alone": _ap(target, errors[1]), "ablation_ap_with_novelty": _ap(target, raw)}
     return autoencoder.fit_novelty(errors[1][target == 0]), ablation

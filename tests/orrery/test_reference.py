@@ -1,0 +1,54 @@
+"""What a bundle remembers of its training rows."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from orrery.reference import MOST_BINS, frozen_edges, golden_rows, histogram, reference_histograms
+
+
+@given(arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)))
+def test_every_value_is_counted_once_in_rising_bins(values):
+    edges = frozen_edges(values)
+    assert np.all(np.diff(edges) > 0)
+    assert len(edges) <= MOST_BINS + 1
+    assert sum(histogram(values, edges).counts) == len(values)
+
+
+def test_bins_of_many_values_hold_about_as_many_each():
+    values = np.random.default_rng(0).lognormal(size=20_000)
+    counts = histogram(values, frozen_edges(values)).counts
+    assert len(counts) == MOST_BINS
+    assert counts == pytest.approx([1_000] * MOST_BINS, abs=2)
+
+
+def test_few_values_have_a_bin_each():
+    values = np.array([0, 0, 0, 1, 1, 7], np.float32)
+    assert histogram(values, frozen_edges(values)).counts == [3, 2, 1]
+
+
+def test_what_lies_outside_counts_at_the_ends_and_nan_is_missing():
+    edges = [0.0, 1.0, 2.0, 3.0]
+    found = histogram(np.array([-9, 0.5, 1.0, 99, np.inf, np.nan]), edges)
+    assert (found.counts, found.missing) == ([2, 1, 2], 1)
+
+
+def test_no_value_at_all_still_makes_a_histogram():
+    values = np.array([np.nan, np.nan])
+    assert histogram(values, frozen_edges(values)).missing == 2
+
+
+def test_inputs_and_flat_outputs_are_remembered():
+    inputs, outputs = np.zeros((5, 2), np.float32), {"score": np.arange(5.0), "wide": np.zeros((5, 3))}
+    assert set(reference_histograms(inputs, ["a", "b"], outputs)) == {"a", "b", "score"}
+
+
+def test_golden_rows_span_the_scores_exactly():
+    score = np.random.default_rng(0).random(5_000)
+    inputs = score[:, None].astype(np.float32)
+    golden = golden_rows(inputs, {"score": score})
+    assert 30 <= len(golden.inputs) <= 60
+    assert {score.min(), score.max()} <= set(golden.outputs["score"])
+    assert np.array_equal(np.float32(golden.inputs)[:, 0], np.float32(golden.outputs["score"]))
