@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client  # noqa: F401  before feast, whose import turns it into multiprocess files
 import pytest
 
 from orrery import settings as settings_module

@@ -3,10 +3,7 @@
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.types import Float64, Int64
 
-from orrery.settings import settings
 from usecases.tips.features import FEATURES
-
-_OFFLINE = settings().feature_folder / "offline"
 
 waiter = Entity(name="waiter", join_keys=["waiter_id"], value_type=ValueType.INT64)
 table = Entity(name="table", join_keys=["table_id"], value_type=ValueType.INT64)
@@ -15,14 +12,14 @@ waiter_visits = FeatureView(
     name="waiter_visits",
     entities=[waiter],
     schema=[Field(name="visits", dtype=Int64)],
-    source=FileSource(path=str(_OFFLINE / "waiter_visits.parquet"), timestamp_field="event_timestamp"),
+    source=FileSource(path="waiter_visits.parquet", timestamp_field="event_timestamp"),
     online=True,
 )
 table_features = FeatureView(
     name="table_features",
     entities=[table],
     schema=[Field(name=name, dtype=Float64) for name in FEATURES],
-    source=FileSource(path=str(_OFFLINE / "table_features.parquet"), timestamp_field="event_timestamp"),
+    source=FileSource(path="table_features.parquet", timestamp_field="event_timestamp"),
     online=False,
 )
 tips = FeatureService(name="tips", features=[table_features])
