@@ -85,7 +85,7 @@ def encode(value: Any, kind: str) -> bytes:
     if kind in _ARRAYS:
         # an empty list must still say that it is one
         getattr(message, kind).SetInParent()
-        getattr(message, kind).val.extend(np.asarray(value).tolist())
+        getattr(message, kind).val.extend(value.tolist() if isinstance(value, np.ndarray) else value)
     else:
         setattr(message, kind, value)
     return bytes(message.SerializeToString())

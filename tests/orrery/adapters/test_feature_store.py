@@ -1,4 +1,4 @@
-"""The real Feast, on a store of its own: declared once, read point in time, materialized without losing what was learned."""
+"""The real Feast, on a store of its own: declared once, read point in time, materialized beside a learning gateway."""
 
 from datetime import UTC, datetime, timedelta
 
