@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cli.console import progress, say
 from cli.keys import ensure_client_key
-from cli.services import Service, catalogue, orchestration, services
+from cli.services import Service, catalogue, orchestration, quiet, services
 from cli.supervisor import Supervisor, port_free
 from cli.supervisor_config import config
 from orrery.errors import OrreryError
@@ -81,7 +81,7 @@ def manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
     Raises PortInUse before it is started, SettingsChanged when it runs with others than these.
     """
     supervisor = Supervisor(configured.home)
-    environment = child_environment(configured, {})
+    environment = child_environment(configured, quiet(configured))
     text = config(table, supervisor.home, environment, ROOT)
     for done in supervisor.heal():
         say(done)
@@ -153,7 +153,7 @@ def run_logged(configured: Settings, name: str, module: Iterable[str], extra: di
         code = subprocess.run(  # noqa: S603
             [sys.executable, "-m", *module],
             cwd=ROOT,
-            env=child_environment(configured, extra),
+            env=child_environment(configured, quiet(configured) | extra),
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,

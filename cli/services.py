@@ -52,13 +52,18 @@ def services(settings: Settings) -> tuple[Service, ...]:
     return (*chosen, _prometheus(settings)) if _with_prometheus(settings) else chosen
 
 
+def quiet(settings: Settings) -> dict[str, str]:
+    """The environment of every child: caches under home instead of the user's folder, and no telemetry."""
+    cache = _folder(settings, "cache")
+    return {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": str(cache / "matplotlib"), "DO_NOT_TRACK": "true"}
+
+
 def orchestration(settings: Settings) -> dict[str, str]:
     """The environment of whatever talks to Prefect: its address, and a home of its own."""
     return {
         "PREFECT_HOME": str(_folder(settings, "prefect")),
         "PREFECT_API_URL": settings.prefect_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "true",
     }
 
 
@@ -70,7 +75,6 @@ def catalogue(settings: Settings) -> dict[str, str]:
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"localhost:*,127.0.0.1:*,[[]::1]:*,{where.host}:{where.port}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
     }
 
 

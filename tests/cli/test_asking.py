@@ -1,0 +1,167 @@
+"""Status, lineage and keys: what the command makes of the platform's answers."""
+
+import io
+import json
+import re
+import stat
+
+import pytest
+from rich.console import Console
+
+import usecases
+from cli.gateway import CatalogueDown, GatewayDown, GatewayRefused, alias, ask_gateway
+from cli.keys import client_key, client_key_path, ensure_client_key
+from cli.lineage import trace, tree
+from cli.main import main
+from cli.status import freshness, model_states, service_states
+from orrery import settings as settings_module
+from orrery.adapters.api_keys import KeyRing, open_keys
+from orrery.settings import GatewaySettings, MlflowSettings, Settings
+
+RECORD = {
+    "prediction_id": "p1",
+    "use_case": "something",
+    "request": {"amount": 12.5},
+    "features": {"AMOUNT": 12.5, "COUNT": 3.0},
+    "sources": {
+        "history": {"entity": 7, "status": "present", "event_time": "2020-01-01T00:00:00Z", "age_seconds": 5_400},
+        "other": {"entity": 8, "status": "missing", "event_time": None, "age_seconds": None},
+    },
+    "answer": {"score": 0.12, "reasons": [{"code": "A"}]},
+    "model": {"version": "3", "run_id": "r1", "digest": "d", "data_version": "v", "git_commit": "c"},
+    "label": None,
+}
+RUN = {
+    "run": {
+        "info": {"experiment_id": "5"},
+        "data": {
+            "tags": [{"key": "lock_hash", "value": "lock"}, {"key": "git_commit", "value": "commit"}],
+            "metrics": [{"key": "ap", "value": 0.7}],
+        },
+    }
+}
+
+
+def _answers(known: dict[str, tuple[int, dict]]):
+    return lambda _method, path, _body, _connection: known.get(path.partition("?")[0], (404, {"title": "Not Found"}))
+
+
+def test_lineage_joins_the_record_and_the_run(asking, stand_in):
+    stand_in.answer = _answers({"/v1/predictions/p1": (200, RECORD), "/api/2.0/mlflow/runs/get": (200, RUN)})
+    found = trace(asking, "p1")
+
+    assert found["training"]["lock_hash"] == "lock"
+    assert found["training"]["url"].endswith("/#/experiments/5/runs/r1")
+    drawn = _text(tree(found))
+    for shown in ("amount: 12.5", "COUNT: 3", "1.5 h before the event", "never seen", "lock", "ap: 0.7", "not yet"):
+        assert shown in drawn
+
+
+def test_lineage_without_mlflow_still_shows_the_record(asking, stand_in):
+    stand_in.answer = _answers({"/v1/predictions/p1": (200, RECORD), "/api/2.0/mlflow/runs/get": (500, {})})
+
+    assert "unavailable" in trace(asking, "p1")["training"]
+
+
+def test_lineage_of_a_degraded_answer(asking, stand_in):
+    degraded = RECORD | {"model": None, "features": None, "sources": {}}
+    stand_in.answer = _answers({"/v1/predictions/p1": (200, degraded)})
+    found = trace(asking, "p1")
+
+    assert found["training"] is None
+    assert "rules answered" in _text(tree(found))
+
+
+def test_an_unknown_prediction_is_said_in_the_gateways_words(asking, stand_in):
+    stand_in.answer = _answers({"/v1/predictions/nope": (404, {"title": "Not Found", "detail": "no such prediction"})})
+    with pytest.raises(GatewayRefused, match="no such prediction"):
+        trace(asking, "nope")
+
+
+def test_status_compares_the_champion_with_what_is_served(asking, stand_in):
+    name = usecases.names()[0]
+    versions = {"champion": {"version": "4", "tags": [{"key": "digest", "value": "d"}]}}
+
+    def answer(_method, path, _body, _connection):
+        if path == "/v1/models":
+            served = {"use_case": name, "version": "3", "source": "cache", "trained_to": "2020-01-01T00:00:00Z"}
+            return 200, {"models": [served]}
+        found = versions.get(re.search(r"alias=(\w+)", path)[1])
+        return (200, {"model_version": found}) if found else (404, {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+
+    stand_in.answer = answer
+    state = next(iter(model_states(asking)))
+    assert (state.champion, state.previous, state.served, state.matches) == ("4", None, "3", False)
+    assert alias(asking, name, "champion")["tags"] == {"digest": "d"}
+    versions["champion"]["version"] = "3"
+    assert next(iter(model_states(asking))).matches is True
+
+
+def test_status_of_nothing(home, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "--json"])
+
+    assert ended.value.code == 1
+    said = capfd.readouterr()
+    shown = json.loads(said.out)
+    assert "orrery up" in said.err
+    assert {each["state"] for each in shown["services"]} == {"down"}
+    assert all(each["matches"] is None for each in shown["models"])
+    assert [each["use_case"] for each in shown["freshness"]] == usecases.names()
+    assert all(each["data_version"] is None for each in shown["freshness"])
+
+
+def test_nobody_there(home):
+    nobody = "http://127.0.0.1:9"
+    settings = Settings(home=home, gateway=GatewaySettings(url=nobody), mlflow=MlflowSettings(url=nobody))
+    ensure_client_key(settings)
+    with pytest.raises(GatewayDown, match="orrery up"):
+        ask_gateway(settings, "/v1/models")
+    with pytest.raises(CatalogueDown, match="orrery status"):
+        alias(settings, "x", "champion")
+    assert all(not each.healthy for each in service_states(settings))
+    assert freshness(settings, usecases.names()[0]).last_prediction_at is None
+
+
+def test_the_first_key_is_made_once_and_kept_to_oneself(settings):
+    text = ensure_client_key(settings)
+
+    assert text == client_key(settings)
+    assert stat.S_IMODE(client_key_path(settings).stat().st_mode) == 0o600
+    assert ensure_client_key(settings) is None
+    client_key_path(settings).unlink()
+    assert ensure_client_key(settings) not in (None, text), "a lost key is replaced"
+    assert text not in settings.log_url
+
+
+def test_a_revoked_first_key_is_replaced(settings):
+    ensure_client_key(settings)
+    keys = open_keys(settings)
+    keys.revoke(keys.list()[0].key_id)
+
+    assert ensure_client_key(settings) is not None
+
+
+def test_keys_live_and_die_by_the_command(home, capfd):
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["keys", *arguments])
+        assert ended.value.code == 0
+        return capfd.readouterr().out.strip()
+
+    text = run("create", "checkout", "--scope", "predict:*")
+    ring = KeyRing(open_keys(settings_module.settings()))
+    ring.refresh()
+    assert ring.verify(text).scopes == {"predict:*"}
+
+    key_id = text.split("_")[1]
+    assert key_id in run("list")
+    run("revoke", key_id)
+    ring.refresh()
+    assert ring.verify(text) is None
+
+
+def _text(renderable: object) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(renderable)
+    return console.file.getvalue()

@@ -1,0 +1,103 @@
+"""The demo: its summary is what was promised, and a failure says where to look."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+import usecases
+from cli import demo as demo_module
+from cli.demo import DemoFailed, Story
+from cli.main import main
+from orrery.errors import OrreryError
+
+SERVED = {"predictions": 3000, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "last_prediction": "p"}
+
+
+@pytest.fixture
+def told(home, monkeypatch, tmp_path) -> list[str]:
+    """The steps that ran, each of them done by a stand-in."""
+    steps: list[str] = []
+
+    def stands_in(name, result):
+        def step(self, *_):
+            steps.append(f"{self.use_case} {name}")
+            return result(self) if callable(result) else result
+
+        monkeypatch.setattr(Story, name, step)
+
+    def outcome(story):
+        measured = [{"metric": name, "candidate": 0.5} for name in (*story.training.gate.compare, "brier")]
+        return SimpleNamespace(tables={"facts": [{"version": 3}], "metrics": measured})
+
+    stands_in("data", "abcdef0123456789")
+    stands_in("release", outcome)
+    stands_in("materialize", None)
+    stands_in("wait_served", None)
+    stands_in("replay", SERVED)
+    stands_in("lineage", None)
+    stands_in("parity", {"rows": 3000, "mismatches": 0})
+    monkeypatch.setattr(demo_module, "_start", lambda configured: ())
+    monkeypatch.chdir(tmp_path)
+    return steps
+
+
+def test_the_summary_is_what_was_promised(told, tmp_path, capfd):
+    main_exits_well = pytest.raises(SystemExit)
+    with main_exits_well as ended:
+        main(["demo", "--json"])
+
+    assert ended.value.code == 0
+    written = json.loads((tmp_path / "build/demo/summary.json").read_text())
+    assert json.loads(capfd.readouterr().out) == written
+    assert set(written) == {"seconds", "use_cases"}
+    assert list(written["use_cases"]) == usecases.names()
+    for name, case in written["use_cases"].items():
+        assert set(case) == {"data_version", "model_version", "gate", "test", "served", "parity"}
+        assert set(case["test"]) == set(usecases.training(name).gate.compare)
+        assert set(case["served"]) == {"predictions", "errors", "p50_ms", "p99_ms"}
+        assert set(case["parity"]) == {"rows", "mismatches"}
+        order = ["data", "release", "materialize", "wait_served", "replay", "lineage", "parity"]
+        assert [step for step in told if step.startswith(name)] == [f"{name} {step}" for step in order]
+
+
+def test_a_person_gets_a_table(told, capfd):
+    with pytest.raises(SystemExit):
+        main(["demo"])
+
+    shown = capfd.readouterr().out
+    assert "parity mismatches" in shown
+    assert "orrery down" in shown
+
+
+def test_a_failure_names_the_step_and_the_log(told, home, monkeypatch, capfd):
+    def broken(self):
+        raise OrreryError("the worker is away")
+
+    monkeypatch.setattr(Story, "release", broken)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo"])
+
+    assert ended.value.code == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert "train, gate, promote" in said
+    assert "the worker is away" in said
+    assert str(home / "logs" / "worker.log") in said
+
+
+def test_failed_events_fail_the_demo(settings, monkeypatch):
+    story = Story(settings, usecases.names()[0], 10)
+    monkeypatch.setattr("cli.replay.read_script", lambda *_: SimpleNamespace(events=[1, 2]))
+    monkeypatch.setattr("cli.replay.run", lambda *_: {"errors": 2, "reasons": {"503": 2}})
+    monkeypatch.setattr(Story, "_last_moment", lambda self, start: start)
+
+    with pytest.raises(DemoFailed, match="2 of 2 events failed"):
+        story.replay()
+
+
+def test_a_refused_release_fails_the_demo(settings, monkeypatch):
+    refused = SimpleNamespace(completed=True, name="Refused", message="ap: too low", url="")
+    monkeypatch.setattr("cli.flow_runs.run", lambda *_: refused)
+
+    with pytest.raises(DemoFailed, match="ap: too low"):
+        Story(settings, usecases.names()[0], 10).release()
