@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from orrery.adapters import data_versions
 from orrery.adapters.data_versions import DataVersions, NoData, NotStored, RemoteUnavailable, UnknownVersion
+from orrery.adapters.locks import Busy
 from orrery.errors import TransientError
 from orrery.usecase import SourceRequest
 
@@ -200,6 +202,14 @@ def test_a_root_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotStored, match="ORRERY_DATA__ROOT"):
         add(DataVersions(tmp_path / "file" / "data"), 5)
+
+
+def test_who_waits_too_long_for_another_process_is_told(versions, monkeypatch):
+    added = add(versions, 5)
+    monkeypatch.setattr(data_versions, "_WAIT_SECONDS", 0)
+    with FileLock(versions.root / ".lock"), pytest.raises(Busy, match="try again"):
+        add(versions, 6)
+    assert versions.versions("toy") == [added]
 
 
 def test_the_dvc_command_understands_the_root(versions):
