@@ -2,54 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import usecases
-from cli.console import emit, progress, results, say
-from orrery.errors import OrreryError
+from cli.console import emit, results
+from cli.story import Story, Told, announced
 from orrery.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from cli.flow_runs import Outcome
     from cli.services import Service
 
 SUMMARY = Path("build/demo/summary.json")
 PREDICTIONS = 3_000
-RATE = 150.0
-"""events a second of the replay: predictions, and labels that arrive meanwhile"""
-SERVED_SECONDS = 30.0
-"""the longest a gateway may take to serve a new champion; it follows within two seconds"""
-
-
-class DemoFailed(OrreryError):
-    """One step of the story did not happen."""
-
-
-class NotServed(OrreryError):
-    """The gateway does not serve the champion."""
-
-
-class ParityBroken(OrreryError):
-    """A model saw other features than the feature store computes offline."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the story of one use case came to."""
-
-    data_version: str
-    model_version: str
-    gate: str
-    test: dict[str, float]
-    served: dict[str, Any]
-    parity: dict[str, int]
 
 
 def demo(
@@ -80,134 +47,8 @@ def demo(
 def _start(configured: Settings) -> "tuple[Service, ...]":
     from cli.platform import start
 
-    with _step("up", configured, "supervisor"):
+    with announced("up", configured, "supervisor"):
         return start(configured)
-
-
-class Story:
-    """The steps of one use case, in order; each does nothing that is done already."""
-
-    def __init__(self, configured: Settings, use_case: str, predictions: int) -> None:
-        self.configured, self.use_case, self.predictions = configured, use_case, predictions
-        self.training = usecases.training(use_case)
-
-    def tell(self) -> Told:
-        """Data, release, online store, replay, lineage, parity. Raises DemoFailed naming the step and its log."""
-        data_version = self._do("data", "supervisor", self.data)
-        outcome = self._do("train, gate, promote", "worker", self.release)
-        self._do("online store", "worker", self.materialize)
-        facts = outcome.tables["facts"][0]
-        self._do("serve", "gateway", lambda: self.wait_served(str(facts["version"])))
-        served = self._do("replay", "gateway", self.replay)
-        self._do("lineage", "gateway", lambda: self.lineage(served["last_prediction"]))
-        parity = self._do("parity", "gateway", self.parity)
-        measured = {row["metric"]: row["candidate"] for row in outcome.tables["metrics"]}
-        return Told(
-            data_version=data_version,
-            model_version=str(facts["version"]),
-            gate="passed",
-            test={name: measured[name] for name in self.training.gate.compare},
-            served={name: served[name] for name in ("predictions", "errors", "p50_ms", "p99_ms")},
-            parity=parity,
-        )
-
-    def _do(self, step: str, log: str, work: Callable[[], Any]) -> Any:
-        with _step(f"{self.use_case}: {step}", self.configured, log):
-            return work()
-
-    def data(self) -> str:
-        """The built-in data set, prepared; returns its version."""
-        from orrery.preparation import prepare
-        from orrery.usecase import SourceRequest
-
-        built_in = SourceRequest(next(iter(self.training.sources)))
-        with progress() as show:
-            snapshot = prepare(self.use_case, self.training, built_in, self.configured, show)
-        counts = ", ".join(f"{count:,} {what}" for what, count in snapshot.counts.items())
-        say(f"  version {snapshot.data_version[:8]}: {counts}")
-        return snapshot.data_version
-
-    def release(self) -> "Outcome":
-        """A release of what was known when the replay starts. Raises DemoFailed when the gate refuses."""
-        outcome = self._flow(
-            "release", {"as_of": self.training.replay_from.isoformat(), "days": self.training.train_days}
-        )
-        if outcome.name == "Refused":
-            raise DemoFailed(f"the gate refused the model: {outcome.message}")
-        say(f"  {outcome.message}  {outcome.url}")
-        return outcome
-
-    def materialize(self) -> None:
-        """The online store, as of the start of the replay."""
-        self._flow("materialize", {"end": self.training.replay_from.isoformat()})
-
-    def _flow(self, flow: str, parameters: dict[str, Any]) -> "Outcome":
-        from cli.flow_runs import run
-
-        with progress() as show:
-            outcome = run(
-                self.configured, f"{flow}/{self.use_case}", {"use_case": self.use_case, **parameters}, show, say
-            )
-        if not outcome.completed:
-            raise DemoFailed(f"{outcome.name}: {outcome.message} ({outcome.url})")
-        return outcome
-
-    def wait_served(self, version: str) -> None:
-        """Until the gateway answers with the champion. Raises NotServed."""
-        from orrery.releasing import served_version, wait_until_served
-
-        seen, _ = wait_until_served(self.use_case, version, self.configured, SERVED_SECONDS)
-        if seen != "serving":
-            serves = served_version(self.configured, self.use_case) or "none"
-            raise NotServed(f"the gateway serves version {serves} of {self.use_case}, not {version}")
-
-    def replay(self) -> dict[str, Any]:
-        """The first events after the training window, over HTTP. Raises DemoFailed when one of them failed."""
-        from cli.replay import read_script, run
-        from cli.traffic import by_rate
-
-        start = self.training.replay_from
-        script = read_script(self.configured, self.use_case, start, self._last_moment(start), self.predictions)
-        counted = run(self.configured, self.use_case, script, by_rate(RATE))
-        if counted["errors"]:
-            raise DemoFailed(f"{counted['errors']} of {len(script.events)} events failed: {counted['reasons']}")
-        shown = ("predictions", "labels", "rate", "p50_ms", "p99_ms", "decisions", "positives", "ap")
-        emit({name.replace("_", " "): counted[name] for name in shown}, as_json=False)
-        return counted
-
-    def _last_moment(self, start: datetime) -> datetime:
-        """Just after the last of the rows to replay."""
-        import pandas as pd
-
-        from orrery.preparation import current
-
-        path, name = current(self.use_case, self.configured).path, self.training.moment
-        moments = pd.read_parquet(path, columns=[name], filters=[(name, ">=", start)])[name]
-        last: datetime = moments.nsmallest(self.predictions).max().to_pydatetime()
-        return last + timedelta(microseconds=1)
-
-    def lineage(self, prediction_id: str) -> None:
-        """Where the last prediction came from."""
-        from cli.lineage import trace, tree
-
-        emit(tree(trace(self.configured, prediction_id)), as_json=False)
-
-    def parity(self) -> dict[str, int]:
-        """The features that the model saw, against the feature store's. Raises ParityBroken."""
-        raise NotImplementedError
-
-
-@contextmanager
-def _step(name: str, configured: Settings, log: str) -> Iterator[None]:
-    """Say what begins, and, if it fails, which step it was and where to look."""
-    say(f"[bold]{name}[/]")
-    began = time.monotonic()
-    try:
-        yield
-    except OrreryError as error:
-        path = configured.home.absolute() / "logs" / f"{log}.log"
-        raise DemoFailed(f"the demo ended at `{name}`: {error}; see {path}") from error
-    say(f"  {time.monotonic() - began:.1f} s")
 
 
 def _row(use_case: str, told: Told) -> dict[str, Any]:

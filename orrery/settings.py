@@ -211,8 +211,10 @@ def child_environment(configured: Settings, extra: Mapping[str, str]) -> dict[st
 
     Folders are made absolute, so that the child means the same ones wherever it runs.
     """
+    # importing feast sets these for its own process; in a child they would redirect every metric
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_MULTIPROC")}
     data = {f"{PREFIX}DATA__ROOT": str(configured.data_folder)}
-    return {**os.environ, **_values(configured, PREFIX), **data, **extra}
+    return {**own, **_values(configured, PREFIX), **data, **extra}
 
 
 def _values(group: BaseModel, prefix: str) -> dict[str, str]:

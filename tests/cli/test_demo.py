@@ -3,12 +3,13 @@
 import json
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 import usecases
 from cli import demo as demo_module
-from cli.demo import DemoFailed, Story
 from cli.main import main
+from cli.story import DemoFailed, ParityBroken, Story
 from orrery.errors import OrreryError
 
 SERVED = {"predictions": 3000, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "last_prediction": "p"}
@@ -34,6 +35,7 @@ def told(home, monkeypatch, tmp_path) -> list[str]:
     stands_in("release", outcome)
     stands_in("materialize", None)
     stands_in("wait_served", None)
+    stands_in("script", None)
     stands_in("replay", SERVED)
     stands_in("lineage", None)
     stands_in("parity", {"rows": 3000, "mismatches": 0})
@@ -57,7 +59,7 @@ def test_the_summary_is_what_was_promised(told, tmp_path, capfd):
         assert set(case["test"]) == set(usecases.training(name).gate.compare)
         assert set(case["served"]) == {"predictions", "errors", "p50_ms", "p99_ms"}
         assert set(case["parity"]) == {"rows", "mismatches"}
-        order = ["data", "release", "materialize", "wait_served", "replay", "lineage", "parity"]
+        order = ["data", "release", "materialize", "wait_served", "script", "replay", "lineage", "parity"]
         assert [step for step in told if step.startswith(name)] == [f"{name} {step}" for step in order]
 
 
@@ -87,12 +89,10 @@ def test_a_failure_names_the_step_and_the_log(told, home, monkeypatch, capfd):
 
 def test_failed_events_fail_the_demo(settings, monkeypatch):
     story = Story(settings, usecases.names()[0], 10)
-    monkeypatch.setattr("cli.replay.read_script", lambda *_: SimpleNamespace(events=[1, 2]))
     monkeypatch.setattr("cli.replay.run", lambda *_: {"errors": 2, "reasons": {"503": 2}})
-    monkeypatch.setattr(Story, "_last_moment", lambda self, start: start)
 
     with pytest.raises(DemoFailed, match="2 of 2 events failed"):
-        story.replay()
+        story.replay(SimpleNamespace(events=[1, 2]))
 
 
 def test_a_refused_release_fails_the_demo(settings, monkeypatch):
@@ -101,3 +101,32 @@ def test_a_refused_release_fails_the_demo(settings, monkeypatch):
 
     with pytest.raises(DemoFailed, match="ap: too low"):
         Story(settings, usecases.names()[0], 10).release()
+
+
+@pytest.fixture
+def replayed(settings, monkeypatch) -> tuple[Story, SimpleNamespace, pd.DataFrame]:
+    """A story whose three events have been served, and their offline rows."""
+    story = Story(settings, usecases.names()[0], 3)
+    names = usecases.serving(story.use_case).feature_names
+    offline = pd.DataFrame({story.training.identity: [1, 2, 3], **{name: [1.0, 2.5, 3.0] for name in names}})
+    moments = [story.training.replay_from] * 3
+    events = [SimpleNamespace(identity=str(n), moment=at, kind="predict") for n, at in enumerate(moments, start=1)]
+    monkeypatch.setattr("orrery.building.rows_between", lambda *_: offline)
+    monkeypatch.setattr("orrery.preparation.current", lambda *_: None)
+    return story, SimpleNamespace(events=events), offline
+
+
+def test_parity_of_all_that_was_sent(replayed, monkeypatch):
+    story, script, offline = replayed
+    width = len(offline.columns) - 1
+    seen = [(str(n), [value] * width) for n, value in zip((1, 2, 3), (1.0, 2.5, 3.0), strict=True)]
+    monkeypatch.setattr(Story, "_seen", lambda self, sent: seen)
+    assert story.parity(script) == {"rows": 3, "mismatches": 0}
+
+    monkeypatch.setattr(Story, "_seen", lambda self, sent: seen[:2])
+    with pytest.raises(ParityBroken, match="3 were sent"):
+        story.parity(script)
+
+    monkeypatch.setattr(Story, "_seen", lambda self, sent: [*seen[:2], ("3", [4.0] * width)])
+    with pytest.raises(ParityBroken, match="1 of 3 rows differ"):
+        story.parity(script)
