@@ -1,6 +1,7 @@
 """`python -m services.gateway`: the gateway as a process."""
 
 import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -38,7 +39,8 @@ def main() -> None:
         timeout_graceful_shutdown=round(current.gateway.drain_seconds),
     )
     server = _Server(config)
-    signal.siginterrupt(signal.SIGTERM, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # uvicorn raises again the signal it has ended for
     server.run()
 
 
