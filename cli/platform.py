@@ -101,18 +101,20 @@ def manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
 
 def _prepare(configured: Settings) -> None:
     """What must be there before the services: databases at today's version, configuration, a first key."""
-    for name in ("mlflow", "prefect", "prometheus"):
+    for name in ("mlflow", "prefect"):
         (configured.home / name).mkdir(parents=True, exist_ok=True)
-    _write_prometheus(configured)
+    write_prometheus(configured)
     if not configured.gateway.url and (key := ensure_client_key(configured)):
         say(f"the first API key, shown this once (the command keeps a copy): [bold]{key}[/]")
     if not configured.mlflow.url:
         _migrate_catalogue(configured)
 
 
-def _write_prometheus(configured: Settings) -> None:
+def write_prometheus(configured: Settings) -> None:
+    """Prometheus' configuration under home, with the addresses of these settings."""
     source, target = ROOT / "infra" / "prometheus", configured.home / "prometheus"
     gateway, own = configured.gateway, configured.prometheus
+    target.mkdir(parents=True, exist_ok=True)
     text = (source / "prometheus.yml").read_text()
     text = text.replace("gateway:8000", f"{gateway.host}:{gateway.port}")
     text = text.replace("prometheus:9090", f"{own.host}:{own.port}")
