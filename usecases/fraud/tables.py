@@ -14,13 +14,7 @@ def features(raw: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     The features are float32. Raises features.Unordered.
     """
-    values = definitions.offline_features(
-        microseconds(raw["TX_DATETIME"]),
-        raw["CUSTOMER_ID"].to_numpy(),
-        raw["TERMINAL_ID"].to_numpy(),
-        cents(raw["TX_AMOUNT"]),
-        raw["TX_FRAUD"].to_numpy(dtype=np.int64),
-    )
+    values = definitions.offline_features(*columns(raw))
     frame = pd.DataFrame(values.astype(np.float32), columns=list(FEATURES))
     frame.insert(0, "TRANSACTION_ID", raw["TRANSACTION_ID"].to_numpy())
     frame.insert(1, "event_timestamp", raw["TX_DATETIME"].array)
@@ -52,6 +46,12 @@ def history(raw: pd.DataFrame, moment: datetime) -> dict[str, pd.DataFrame]:
         "customer_history": _by_entity(spent, "CUSTOMER_ID", "cents", as_of),
         "terminal_history": _by_entity(seen, "TERMINAL_ID", "frauds", as_of),
     }
+
+
+def columns(raw: pd.DataFrame) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+    """What `offline_features` takes: times, customers, terminals, cents and frauds of canonical raw rows."""
+    customers, terminals, frauds = (np.asarray(raw[name]) for name in ("CUSTOMER_ID", "TERMINAL_ID", "TX_FRAUD"))
+    return microseconds(raw["TX_DATETIME"]), customers, terminals, cents(raw["TX_AMOUNT"]), frauds
 
 
 def microseconds(moments: pd.Series) -> Integers:

@@ -183,8 +183,7 @@ def test_online_is_offline_to_the_bit(stream):
 
 def test_online_is_offline_to_the_bit_on_the_simulated_set():
     raw = simulator.simulate(customers=40, terminals=60, days=60, radius=20)
-    columns = tables.microseconds(raw["TX_DATETIME"]), raw["CUSTOMER_ID"], raw["TERMINAL_ID"]
-    stream = [*(np.asarray(each) for each in columns), tables.cents(raw["TX_AMOUNT"]), raw["TX_FRAUD"].to_numpy()]
+    stream = tables.columns(raw)
     offline = offline_features(*stream)
     assert offline[:, FEATURES.index("TERMINAL_ID_RISK_7DAY_WINDOW")].max() > 0
     assert_same_bits(simulated_online(*stream), offline)
@@ -216,8 +215,7 @@ def golden():
 def published(golden):
     """All rows of the published set with our features, float64."""
     raw = simulator.simulate()
-    columns = tables.microseconds(raw["TX_DATETIME"]), raw["CUSTOMER_ID"], raw["TERMINAL_ID"]
-    stream = [*(np.asarray(each) for each in columns), tables.cents(raw["TX_AMOUNT"]), raw["TX_FRAUD"].to_numpy()]
+    stream = tables.columns(raw)
     frame = pd.DataFrame(offline_features(*stream), columns=list(FEATURES))
     return frame.assign(TX_TIME_SECONDS=raw["TX_TIME_SECONDS"], cents=stream[3], **raw[["CUSTOMER_ID", "TERMINAL_ID"]])
 
