@@ -62,7 +62,7 @@ class Follower:
         try:
             model = await self._examine(folder)
         except BundleRefused as error:
-            self._reject(registered, error)
+            self._say_refused(registered, error)  # this copy only: the catalogue's may be good
         else:
             self._serve(model, registered, "cache")
 
@@ -106,7 +106,8 @@ class Follower:
             self._predictor.metrics.load("unavailable")
             self._note_away(error)
         except BundleRefused as error:
-            self._reject(found, error)
+            self._rejected = found
+            self._say_refused(found, error)
         else:
             self._serve(model, found, "registry")
             await asyncio.to_thread(self._last_good.keep, found)
@@ -138,8 +139,7 @@ class Follower:
             self._predictor.name, served.version, source, before.version if before else "none",
         )  # fmt: skip
 
-    def _reject(self, found: Registered, error: BundleRefused) -> None:
-        self._rejected = found
+    def _say_refused(self, found: Registered, error: BundleRefused) -> None:
         self._predictor.metrics.load("rejected")
         logger.error("%s: version %s is refused: %s", self._predictor.name, found.version, error)
 

@@ -102,7 +102,7 @@ def configure(settings: Settings, catalogue_port: int, store: Path) -> Settings:
     return settings.model_copy(update={"gateway": gateway, "mlflow": mlflow, "log": log})
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until `condition` holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -131,12 +131,14 @@ class Process:
         assert self.process is not None
         assert self.process.poll() is None, self.settings.home.with_name("gateway.log").read_text()[-4_000:]
         try:
-            return httpx.get(f"{self.settings.gateway_url}/readyz").status_code == 200
+            return httpx.get(f"{self.settings.gateway_url}/readyz", verify=False).status_code == 200
         except httpx.HTTPError:
             return False
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.settings.gateway_url, headers={"X-API-Key": self.key}, timeout=10)
+        return httpx.Client(
+            base_url=self.settings.gateway_url, headers={"X-API-Key": self.key}, timeout=10, verify=False
+        )
 
     def kill(self) -> None:
         if self.process is not None:
@@ -153,7 +155,7 @@ def gateway(settings: Settings, key: str | None, **servings) -> Iterator[httpx.C
     thread.start()
     eventually(lambda: server.started or not thread.is_alive())
     headers = {"X-API-Key": key} if key else {}
-    with httpx.Client(base_url=settings.gateway_url, headers=headers, timeout=10) as client:
+    with httpx.Client(base_url=settings.gateway_url, headers=headers, timeout=10, verify=False) as client:
         yield client
     server.should_exit = True
     thread.join(10)
