@@ -10,6 +10,9 @@ ifeq ($(TORCH)$(UV_FIND_LINKS),cpu)
 export UV_TORCH_BACKEND ?= cpu
 endif
 
+# OpenMP threads that spin while they wait make training many times slower on busy cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help setup demo up down status check test e2e bench lock clean
 
 help:  ## show these verbs
