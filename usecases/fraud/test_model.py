@@ -12,8 +12,8 @@ from usecases.fraud import autoencoder, model
 from usecases.fraud.calibration import decision_metrics, fit_calibration, fit_thresholds
 from usecases.fraud.features import FEATURES
 from usecases.fraud.model import ExportRefused
-from usecases.fraud.scoring import AUTOENCODER, BOOSTER, CLASSIFIER, calibrate, novelty
-from usecases.fraud.training import fit, inputs_of, requests, training
+from usecases.fraud.scoring import AUTOENCODER, calibrate, novelty
+from usecases.fraud.training import inputs_of, training
 
 BUDGET = Budget(trials=1, seconds=10)
 
@@ -33,21 +33,6 @@ def parts(raw):
 @pytest.fixture(scope="module")
 def found(parts):
     return model.search(parts.folds, FEATURES, BUDGET, silent)
-
-
-@pytest.fixture(scope="module")
-def fitted(parts, tmp_path_factory):
-    return fit(parts, BUDGET, silent, tmp_path_factory.mktemp("release") / "bundle")
-
-
-def test_the_bundle_has_its_graphs_and_what_was_learned(fitted):
-    assert {path.name for path in fitted.folder.iterdir()} == {CLASSIFIER, BOOSTER, AUTOENCODER}
-    assert set(fitted.learned) == {"calibration", "thresholds", "novelty", "costs"}
-    assert 0 < fitted.learned["thresholds"]["review"] <= fitted.learned["thresholds"]["decline"] < 1
-    assert {"ablation_ap_with_novelty", "ablation_ap_without_novelty", "later_cost_a_transaction"} <= set(
-        fitted.metrics
-    )
-    assert all(path.stat().st_size > 10_000 for path in fitted.plots.values())
 
 
 def test_the_search_finds_more_than_chance(found, parts):
@@ -128,21 +113,6 @@ def test_thresholds_keep_the_budgets():
     assert 690 <= cards <= 700
     assert got["recall_declined"] < got["recall_declined_or_reviewed"] <= 1
     assert got["cost_a_transaction"] < got["cost_a_transaction_approving_all"]
-
-
-def test_requests_come_in_event_order_with_the_label_first(raw):
-    first = raw.head(50)
-    later = first.assign(
-        TX_DATETIME=first["TX_DATETIME"] + pd.Timedelta(days=7), TRANSACTION_ID=first["TRANSACTION_ID"] + 1_000
-    )
-    events = requests(pd.concat([first, later]))
-    assert len(events) == 200
-    assert [at for at, _, _ in events] == sorted(at for at, _, _ in events)
-    meeting = [kind for at, kind, _ in events if at == later["TX_DATETIME"].iloc[0]]
-    assert meeting == ["feedback", "predict"]
-    label = next(event for _, kind, event in events if kind == "feedback")
-    assert label.transaction_id == first["TRANSACTION_ID"].iloc[0]
-    assert label.arrived_at - label.tx_datetime == training.label_delay
 
 
 def test_budget_may_end_the_search_early(parts):
