@@ -18,14 +18,15 @@ class UnknownBenchmark(OrreryError):
 
 
 def benchmarks() -> dict[str, str]:
-    """Name -> the caption of its module, in alphabetical order."""
+    """Name -> the caption of its module, in alphabetical order; what cannot be run is no benchmark."""
     import ast
 
-    found = {}
-    for path in sorted((ROOT / "benchmarks").glob("[a-z]*.py")):
-        caption = ast.get_docstring(ast.parse(path.read_text())) or ""
-        found[path.stem.replace("_", "-")] = caption.partition("\n")[0]
-    return found
+    texts = {path.stem: path.read_text() for path in sorted((ROOT / "benchmarks").glob("[a-z]*.py"))}
+    return {
+        name.replace("_", "-"): (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        for name, text in texts.items()
+        if 'if __name__ == "__main__"' in text
+    }
 
 
 def bench(
