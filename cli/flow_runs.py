@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from orrery.errors import OrreryError, TransientError
 from orrery.usecase import Progress, silent
@@ -62,6 +62,12 @@ class FlowRuns:
 
         self._url = settings.prefect_url
         self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def trigger(self, deployment: str, parameters: Mapping[str, Any]) -> str:
         """Start a run of `flow/name`; returns its id. Raises UnknownDeployment, RunRefused."""
@@ -192,5 +198,5 @@ def run(
     settings: "Settings", deployment: str, parameters: Mapping[str, Any], progress: Progress = silent, say: Any = None
 ) -> Outcome:
     """Trigger a deployment such as `release/<use_case>` and follow it to its end."""
-    runs = FlowRuns(settings)
-    return runs.follow(runs.trigger(deployment, parameters), progress, say)
+    with FlowRuns(settings) as runs:
+        return runs.follow(runs.trigger(deployment, parameters), progress, say)

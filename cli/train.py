@@ -37,11 +37,9 @@ def train(
 
     Example: orrery train fraud --as-of 2018-09-12 --days 77
     """
-    from cli.console import emit, progress, say
-    from cli.flow_runs import FlowRuns
-    from orrery.settings import settings
-
-    parameters: dict[str, Any] = {
+    if path and not source:
+        raise typer.BadParameter("name the source that reads it, such as --source file", param_hint="--path")
+    parameters = {
         "use_case": use_case,
         "as_of": as_of.replace(tzinfo=as_of.tzinfo or UTC).isoformat() if as_of else None,
         "days": days,
@@ -52,14 +50,22 @@ def train(
         "columns": dict(_pair(each) for each in column or []),
         "sample": sample,
     }
-    runs = FlowRuns(settings())
-    run_id = runs.trigger(f"release/{use_case}", parameters)
-    say(f"run {runs.url(run_id)}")
-    if not follow:
-        emit({"run_id": run_id, "url": runs.url(run_id)}, as_json)
-        return
-    with progress() as bars:
-        outcome = runs.follow(run_id, bars, say)
+    _release(f"release/{use_case}", parameters, follow, as_json)
+
+
+def _release(deployment: str, parameters: dict[str, Any], follow: bool, as_json: bool) -> None:
+    from cli.console import emit, progress, say
+    from cli.flow_runs import FlowRuns
+    from orrery.settings import settings
+
+    with FlowRuns(settings()) as runs:
+        run_id = runs.trigger(deployment, parameters)
+        say(f"run {runs.url(run_id)}")
+        if not follow:
+            emit({"run_id": run_id, "url": runs.url(run_id)}, as_json)
+            return
+        with progress() as bars:
+            outcome = runs.follow(run_id, bars, say)
     show(outcome, as_json)
     raise typer.Exit(code_of(outcome))
 
@@ -77,10 +83,9 @@ def show(outcome: "Outcome", as_json: bool) -> None:
 
     checks, metrics, facts = (list(outcome.tables.get(name, [])) for name in ("checks", "metrics", "facts"))
     verdict = outcome.name.lower() if outcome.completed else "failed"
-    summary = {"verdict": verdict, "message": outcome.message, **(facts[0] if facts else {}), "flow_run": outcome.url}
-    summary["verdict"] = verdict
+    summary = {**(facts[0] if facts else {}), "verdict": verdict, "flow_run": outcome.url}
     if as_json:
-        emit({**summary, "checks": checks, "metrics": metrics}, as_json=True)
+        emit({**summary, "message": outcome.message, "checks": checks, "metrics": metrics}, as_json=True)
         return
     if checks:
         emit(checks, as_json=False, title="The gate")

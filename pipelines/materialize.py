@@ -21,8 +21,9 @@ def materialize(use_case: str, end: datetime | None = None) -> None:
     end = utc(end)
     if end and end > datetime.now(UTC):
         raise FutureDate(f"{end:%Y-%m-%d %H:%M} is in the future; materialize up to now at the latest")
-    configured, case = settings(), usecases.case(use_case)
+    configured = settings()
     snapshot = current(use_case, configured)
+    case = step("load", lambda _: usecases.case(use_case))
     moment = end or min(building.span_of(case, snapshot)[1], datetime.now(UTC))
     store = FeatureStore(configured)
     step(

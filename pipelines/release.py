@@ -40,7 +40,8 @@ def release(
     Ends Completed as `Promoted` or as `Refused`; Failed means that there is no verdict. One release of a use case at a
     time; the same data, code, window and budget lead to the same run and the same version.
     """
-    configured, case = settings(), usecases.case(use_case)
+    configured = settings()
+    case = step("load", lambda _: usecases.case(use_case))
     store = FeatureStore(configured)
     named = source or (next(iter(case.training.sources)) if sample else "")  # unnamed: what was prepared last
     wanted = SourceRequest(named, Path(path) if path else None, columns or {}, sample)

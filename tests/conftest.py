@@ -1,5 +1,6 @@
 """What every test gets: settings of its own, in a folder of its own."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def settings(home: Path) -> Settings:
     """The settings that belong to `home`."""
+    return settings_module.settings()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: its first migration takes ten seconds, so it is made once."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def catalogue(home: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a real MLflow, without a server: a database of its own with an experiment for the case `toy`."""
+    from mlflow import MlflowClient
+
+    path = tmp_path / "mlflow.db"
+    shutil.copy(migrated, path)
+    monkeypatch.setenv("ORRERY_MLFLOW__URL", f"sqlite:///{path}")
+    settings_module.settings.cache_clear()
+    MlflowClient(f"sqlite:///{path}").create_experiment("toy", artifact_location=(tmp_path / "artifacts").as_uri())
     return settings_module.settings()
 
 

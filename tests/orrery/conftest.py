@@ -1,6 +1,5 @@
-"""A real MLflow on SQLite, without a server."""
+"""A registry in a database of its own, and bundles to put into it."""
 
-import shutil
 from itertools import count
 from pathlib import Path
 
@@ -8,29 +7,7 @@ import pytest
 
 from orrery.adapters.registry import Registry
 from orrery.bundle import Bundle
-from orrery.settings import MlflowSettings, Settings
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: its first migration takes ten seconds, so it is made once."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def catalogue(settings: Settings, migrated: Path, tmp_path: Path) -> Settings:
-    """Settings whose MLflow is a database of their own, with an experiment for the use case `toy`."""
-    from mlflow import MlflowClient
-
-    path = tmp_path / "mlflow.db"
-    shutil.copy(migrated, path)
-    url = f"sqlite:///{path}"
-    MlflowClient(url).create_experiment("toy", artifact_location=(tmp_path / "artifacts").as_uri())
-    return settings.model_copy(update={"mlflow": MlflowSettings(url=url)})
+from orrery.settings import Settings
 
 
 @pytest.fixture

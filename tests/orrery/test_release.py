@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import toy_case
-from toy_case import CASE, START
+from toy import toy_case
+from toy.toy_case import CASE, START
 
 from orrery import building, judging, provenance, releasing
 from orrery.adapters.audit_log import AuditLog

@@ -81,6 +81,28 @@ def plots(rows, outputs, folder):
     return {"scores": path}
 
 
+def history(frame, moment):
+    """How often each `who` was seen before the moment."""
+    seen = frame[frame["at"] < moment].groupby("who").size().rename("times_seen").reset_index()
+    return {"toy_history": seen.assign(event_timestamp=pd.Timestamp(moment))}
+
+
+def views():
+    """What the feature store keeps; apart, because importing Feast takes seconds."""
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+    from feast.types import Float32, Int64
+
+    def view(name, key, field, online):
+        source = FileSource(path=f"{name}.parquet", timestamp_field="event_timestamp")
+        return FeatureView(name=name, entities=[key], schema=[field], source=source, online=online)
+
+    row = Entity(name="row", join_keys=["id"], value_type=ValueType.INT64)
+    who = Entity(name="who", join_keys=["who"], value_type=ValueType.INT64)
+    offline = view("toy_features", row, Field(name="x", dtype=Float32), online=False)
+    online = view("toy_history", who, Field(name="times_seen", dtype=Int64), online=True)
+    return (row, who, offline, online, FeatureService(name="toy", features=[offline]))
+
+
 TRAINING = Training(
     sources={"generated": lambda request, progress: raw()},
     validate=lambda frame: frame,
@@ -91,7 +113,7 @@ TRAINING = Training(
     label_delay=DELAY,
     unit="who",
     features=features,
-    history=lambda frame, moment: {},
+    history=history,
     split=split,
     fit=fit,
     measure=measure,
