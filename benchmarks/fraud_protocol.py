@@ -55,7 +55,7 @@ def run(report: Progress) -> list[Row]:
     long = {"validation": _pairs(rows, VALIDATION_FOLDS, LONG), "test": _pairs(rows, TEST_FOLDS, LONG)}
     del rows
     exact, open_ = (_tuned(names, weeks, trials, report) for names, weeks, trials in (
-        (PUBLISHED_FEATURES, week, 12), (FEATURES, long, 1),
+        (PUBLISHED_FEATURES, week, 12), (FEATURES, long, 3),
     ))  # fmt: skip
     table = [
         _row("random forest 100/20 (control)", PUBLISHED_FEATURES, WEEK, week, _forest, report, ".870 / .678 / .299"),

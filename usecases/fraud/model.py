@@ -72,11 +72,12 @@ def search(
     )
     study.enqueue_trial(dict(START))
     begun = monotonic()
+    progress("search", 0, budget.trials, f"{len(folds)} folds")
 
     def report(study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
         spent = (monotonic() - begun) / budget.seconds
         note = f"trial {trial.number + 1}, best average precision {study.best_value:.4f}"
-        progress("search", max(trial.number + 1, spent * budget.trials), budget.trials, note)
+        progress("search", min(max(trial.number + 1, spent * budget.trials), budget.trials), budget.trials, note)
 
     study.optimize(
         lambda trial: _trial(trial, prepared, budget),
