@@ -131,7 +131,7 @@ def _curve(fold: _Fold, parameters: Mapping[str, Any], budget: Budget) -> Array:
 
 
 def fixed(budget: Budget, rows: int) -> dict[str, Any]:
-    """What is not searched: the same data and seed give the same trees, whatever the number of threads."""
+    """What is not searched. The same data, seed and number of threads give the same trees."""
     return {
         "objective": "binary",
         "deterministic": True,
