@@ -1,6 +1,7 @@
 """The feature store (Feast): declarations, offline tables, point-in-time rows, and what goes online."""
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stdout
 from copy import deepcopy
@@ -174,13 +175,14 @@ class FeatureStore:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Feast prints; and its DuckDB connection, shared by the process, would keep every table it has seen."""
+    """Feast prints, ibis calls what DuckDB deprecates, and their shared connection would keep every table it saw."""
     import ibis
 
     connection = ibis.duckdb.connect()
     ibis.options.default_backend = connection
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
             yield
     finally:
         ibis.options.default_backend = None
