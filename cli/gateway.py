@@ -62,10 +62,14 @@ def ask_catalogue(configured: Settings, path: str, question: Mapping[str, str]) 
     url = f"{configured.mlflow_url}/api/2.0/mlflow/{path}"
     try:
         answer = httpx.get(url, params=dict(question), timeout=configured.mlflow.timeout_seconds, trust_env=False)
-        missing = answer.is_client_error and "DOES_NOT_EXIST" in answer.text
-        return None if missing else dict(answer.raise_for_status().json())
+        return None if _missing(answer) else dict(answer.raise_for_status().json())
     except (httpx.HTTPError, ValueError) as error:
         raise CatalogueDown(f"MLflow does not answer at {configured.mlflow_url}; `orrery status` shows why") from error
+
+
+def _missing(answer: "httpx.Response") -> bool:
+    """MLflow has different codes for a model and for an alias that is not there."""
+    return answer.is_client_error and any(said in answer.text for said in ("DOES_NOT_EXIST", "alias"))
 
 
 def alias(configured: Settings, use_case: str, name: str) -> dict[str, Any] | None:

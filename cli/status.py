@@ -92,7 +92,8 @@ def _service(service: Service, state: State | None, supervisor: Supervisor) -> S
     return ServiceStatus(
         service=service.name,
         state=state.state.lower() if state else "down",
-        healthy=healthy(service),
+        # something else may answer at that address
+        healthy=state is not None and state.up and healthy(service),
         uptime_seconds=state.uptime_seconds if state else 0.0,
         url=service.url,
         log=str(supervisor.home / "logs" / f"{service.name}.log"),

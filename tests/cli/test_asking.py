@@ -40,6 +40,7 @@ RUN = {
         },
     }
 }
+NO_ALIAS = {"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias previous not found."}
 
 
 def _answers(known: dict[str, tuple[int, dict]]):
@@ -87,7 +88,7 @@ def test_status_compares_the_champion_with_what_is_served(asking, stand_in):
             served = {"use_case": name, "version": "3", "source": "cache", "trained_to": "2020-01-01T00:00:00Z"}
             return 200, {"models": [served]}
         found = versions.get(re.search(r"alias=(\w+)", path)[1])
-        return (200, {"model_version": found}) if found else (404, {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+        return (200, {"model_version": found}) if found else (400, NO_ALIAS)
 
     stand_in.answer = answer
     state = next(iter(model_states(asking)))
