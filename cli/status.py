@@ -132,13 +132,13 @@ def freshness(configured: Settings, use_case: str) -> Freshness:
         use_case=use_case,
         data_version=data.short if data else None,
         data_prepared_at=data.created_at if data else None,
-        features_as_of=_materialized(configured, use_case),
+        features_as_of=materialized(configured, use_case),
         last_prediction_at=_last_prediction(configured, use_case),
     )
 
 
-def _materialized(configured: Settings, use_case: str) -> datetime | None:
-    """The oldest of the use case's online views; None before all of them are there."""
+def materialized(configured: Settings, use_case: str) -> datetime | None:
+    """The moment up to which all online views of a use case are; None before all of them are there."""
     from orrery.adapters.online_store import StoreUnavailable, open_online_store
 
     serving = usecases.serving(use_case)

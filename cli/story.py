@@ -102,7 +102,13 @@ class Story:
         return outcome
 
     def materialize(self) -> None:
-        """The online store, as of the start of the replay."""
+        """The online store, as of the start of the replay. What it has learned since then would stay anyway."""
+        from cli.status import materialized
+
+        known = materialized(self.configured, self.use_case)
+        if known and known >= self.training.replay_from:
+            say(f"  as of {known:%Y-%m-%d %H:%M} already")
+            return
         self._flow("materialize", {"end": self.training.replay_from.isoformat()})
 
     def _flow(self, flow: str, parameters: dict[str, Any]) -> "Outcome":
