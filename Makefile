@@ -21,8 +21,8 @@ help:  ## show these verbs
 $(BIN)/.ready: requirements/dev-$(TORCH).txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements/dev-$(TORCH).txt)"
-	$(BIN)/uv pip sync --python $(BIN)/python requirements/dev-$(TORCH).txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/dev-$(TORCH).txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 setup: $(BIN)/.ready  ## install the locked dependencies into .venv (TORCH=cpu or gpu)

@@ -150,7 +150,9 @@ def _worker(settings: Settings) -> Service:
     return Service(
         name="worker",
         about="runs the flows",
-        command=(*_python("prefect"), "worker", "start", "--pool", pool, "--type", "process", "--name", "local"),
+        # training takes what serving leaves
+        command=("nice", "-n", "10", *_python("prefect"), "worker", "start", "--pool", pool, "--type", "process")
+        + ("--name", "local"),
         environment=orchestration(settings),
         health=f"{settings.prefect_url}/work_pools/{pool}",
         says='"status":"READY"',
