@@ -103,6 +103,17 @@ def test_a_refused_release_fails_the_demo(settings, monkeypatch):
         Story(settings, usecases.names()[0], 10).release()
 
 
+def test_an_online_store_that_is_there_is_not_written_again(settings, monkeypatch):
+    story, flows = Story(settings, usecases.names()[0], 10), []
+    monkeypatch.setattr(Story, "_flow", lambda self, flow, parameters: flows.append(flow))
+    story.materialize()
+    assert flows == ["materialize"]
+
+    monkeypatch.setattr("cli.status.materialized", lambda *_: story.training.replay_from)
+    story.materialize()
+    assert flows == ["materialize"]
+
+
 @pytest.fixture
 def replayed(settings, monkeypatch) -> tuple[Story, SimpleNamespace, pd.DataFrame]:
     """A story whose three events have been served, and their offline rows."""
