@@ -151,8 +151,11 @@ def _worker(settings: Settings) -> Service:
         name="worker",
         about="runs the flows",
         # training takes what serving leaves
-        command=("nice", "-n", "10", *_python("prefect"), "worker", "start", "--pool", pool, "--type", "process")
-        + ("--name", "local"),
+        command=(
+            *("nice", "-n", "10"),
+            *_python("prefect"),
+            *("worker", "start", "--pool", pool, "--type", "process", "--name", "local"),
+        ),
         environment=orchestration(settings),
         health=f"{settings.prefect_url}/work_pools/{pool}",
         says='"status":"READY"',
