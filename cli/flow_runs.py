@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 from orrery.errors import OrreryError, TransientError
 from orrery.usecase import Progress, silent
@@ -18,6 +19,8 @@ _TIMEOUT_SECONDS = 10.0
 _LOOK_EVERY = 0.5
 _PATIENCE_SECONDS = 30.0
 """how long Prefect may be silent, and how long a run may wait for a worker, before this is said"""
+_BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""seconds between attempts while Prefect says 503, as it does when its SQLite is locked"""
 _WARNING = 30
 _ENDS = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _DONE = "COMPLETED"
@@ -74,7 +77,8 @@ class FlowRuns:
         found = self._ask("GET", f"/deployments/name/{deployment}")
         if found.status_code == HTTPStatus.NOT_FOUND:
             raise UnknownDeployment(f"Prefect has no deployment {deployment}; `orrery up` writes the deployments")
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        # asked twice with one key, Prefect makes one run
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
         made = self._ask("POST", f"/deployments/{found.json()['id']}/create_flow_run", body)
         if made.is_error:
             raise RunRefused(f"Prefect refused to run {deployment}: {_reason(made)}")
@@ -137,6 +141,11 @@ class FlowRuns:
 
         try:
             answer = self._http.request(method, path, json=body)
+            for seconds in _BUSY_WAITS:
+                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    break
+                time.sleep(seconds)
+                answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise PrefectUnavailable(f"Prefect at {self._url} does not answer; start it with `orrery up`") from error
         if answer.is_server_error:

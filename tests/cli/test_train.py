@@ -21,7 +21,7 @@ class FakePrefect:
 
     def __init__(self):
         self.states = [("SCHEDULED", "Scheduled", ""), ("RUNNING", "Running", ""), ("COMPLETED", "Promoted", "v 4")]
-        self.asked, self.looks, self.failures = [], 0, 0
+        self.asked, self.looks, self.failures, self.busy = [], 0, 0, 0
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,6 +61,9 @@ class FakePrefect:
     def post(self, path, body):
         self.asked.append((path, body))
         if path == f"/api/deployments/{DEPLOYMENT}/create_flow_run":
+            if self.busy:
+                self.busy -= 1
+                return 503, {}
             return 201, {"id": RUN}
         if path == "/api/artifacts/filter":
             tables = {"fraud-metrics": METRICS, "fraud-checks": CHECKS, "fraud-facts": FACTS}
@@ -79,6 +82,7 @@ class FakePrefect:
 def prefect(home, monkeypatch):
     fake = FakePrefect()
     monkeypatch.setattr("cli.flow_runs._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("cli.flow_runs._BUSY_WAITS", (0.01, 0.01))
     monkeypatch.setenv("ORRERY_PREFECT__PORT", str(fake.server.server_port))
     settings_module.settings.cache_clear()
     yield fake
@@ -130,6 +134,21 @@ def test_anything_else_is_1(prefect, capsys, state):
 def test_a_short_silence_of_prefect_is_survived(prefect, capsys):
     prefect.failures = 2
     assert orrery(capsys, "train", "fraud")[0] == 0
+
+
+def test_a_busy_prefect_is_asked_again_for_the_same_run(prefect, capsys):
+    prefect.busy = 2
+    assert orrery(capsys, "train", "fraud")[0] == 0
+    keys = [body["idempotency_key"] for path, body in prefect.asked if path.endswith("create_flow_run")]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+def test_a_prefect_that_stays_busy_is_said(prefect, capsys):
+    prefect.busy = 9
+    code, _, err = orrery(capsys, "train", "fraud")
+    assert code == 1
+    assert "answers 503" in err
 
 
 def test_without_following_it_says_where_to_look(prefect, capsys):
