@@ -72,9 +72,15 @@ def tree(found: Mapping[str, Any]) -> "Tree":
         features.add(f"[dim]from {view} {source.get('entity')}: {source.get('status')}, {old}[/]")
     model = _branch(root, "model", found.get("model") or {"none": "rules answered"})
     if found["training"]:
-        _branch(model, "training run", found["training"])
+        _branch(model, "training run", _without_intervals(found["training"]))
     _branch(root, "label", found.get("label") or {"not yet": "labels arrive later"})
     return root
+
+
+def _without_intervals(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The run for a person: `--json` and MLflow have the ends of the intervals too."""
+    metrics = {name: value for name, value in run.get("metrics", {}).items() if not name.endswith(("_low", "_high"))}
+    return {**run, **({"metrics": metrics} if metrics else {})}
 
 
 def _branch(parent: "Tree", name: str, values: Mapping[str, Any]) -> "Tree":

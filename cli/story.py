@@ -63,7 +63,7 @@ class Story:
         self._do("serve", "gateway", lambda: self.wait_served(str(facts["version"])))
         script = self._do("events", "gateway", self.script)
         served = self._do("replay", "gateway", lambda: self.replay(script))
-        self._do("lineage", "gateway", lambda: self.lineage(served["last_prediction"]))
+        self._do("lineage", "gateway", lambda: self.lineage(served["telling_prediction"]))
         parity = self._do("parity", "gateway", lambda: self.parity(script))
         measured = {row["metric"]: row["candidate"] for row in outcome.tables["metrics"]}
         return Told(

@@ -36,7 +36,8 @@ class Tally:
         self.decisions: Counter[str] = Counter()
         self.caught: Counter[str] = Counter()
         self.versions: Counter[str] = Counter()
-        self.last_prediction = ""
+        self._last: dict[str, str] = {}
+        """decision -> the id of its last prediction"""
 
     def __call__(self, reply: Reply) -> None:
         """Count one reply."""
@@ -54,7 +55,7 @@ class Tally:
         self._milliseconds.append(reply.milliseconds)
         self.degraded += bool(answer.get("degraded"))
         self.versions[str(answer.get("model_version"))] += 1
-        self.last_prediction = answer.get("prediction_id", "")
+        self._last[str(answer.get("decision"))] = answer.get("prediction_id", "")
         label = self._truth.get(reply.event.identity)
         if (decision := answer.get("decision")) is not None:
             self.decisions[decision] += 1
@@ -84,8 +85,12 @@ class Tally:
                 **{k: v for k, v in self.caught.items() if v},
             },
             "ap": average_precision(np.array(self._labels) > POSITIVE, np.array(self._scores)),
-            "last_prediction": self.last_prediction,
+            "telling_prediction": self._telling(),
         }
+
+    def _telling(self) -> str:
+        """The prediction that says most: the last one of the rarest decision."""
+        return self._last[min(self._last, key=lambda decision: self.decisions[decision])] if self._last else ""
 
     @property
     def share(self) -> float:
@@ -105,7 +110,7 @@ class Tally:
 
         from cli.console import table
 
-        shown = {name.replace("_", " "): value for name, value in self.result().items() if name != "last_prediction"}
+        shown = {name.replace("_", " "): value for name, value in self.result().items() if name != "telling_prediction"}
         return Group(ProgressBar(total=1.0, completed=self.share, width=60), table(shown))
 
 

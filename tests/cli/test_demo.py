@@ -12,7 +12,7 @@ from cli.main import main
 from cli.story import DemoFailed, ParityBroken, Story
 from orrery.errors import OrreryError
 
-SERVED = {"predictions": 3000, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "last_prediction": "p"}
+SERVED = {"predictions": 3000, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "telling_prediction": "p"}
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def test_counts_by_kind_decision_and_truth():
     assert result["decisions"] == {"decline": 1, "approve": 2}
     assert result["positives"] == {"all": 1, "decline": 1}
     assert result["ap"] == 1.0
+    assert result["telling_prediction"] == "first", "of the rarest decision"
     assert result["p50_ms"] == 4.0
     assert "100 %" in tally.line()
 
