@@ -9,7 +9,7 @@ import httpx
 import pytest
 from running import ROOT, Catalogue, Process, configure, eventually, free_port, gateway, version
 
-from benchmarks.small_bundle import small_bundle
+from benchmarks.load.small_bundle import small_bundle
 from orrery.adapters.api_keys import ALL_SCOPES, open_keys
 from orrery.bundle import Bundle
 from orrery.settings import Settings, child_environment, load

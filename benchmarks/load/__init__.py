@@ -1,0 +1,1 @@
+"""What load tests and gateway tests are made of."""
