@@ -9,6 +9,7 @@ from orrery.errors import OrreryError
 from orrery.usecase import Key, Serving, StoredByKey, Update
 
 logger = logging.getLogger(__name__)
+_BATCH = 500
 
 
 class Learns(Protocol):
@@ -46,9 +47,8 @@ class Learner:
         """Apply all rows that the store has not seen. A store or a log that is away is counted, for a later call."""
         for use_case in use_cases:
             try:
-                while events := self._log.events(use_case, self._store.applied(use_case)):
-                    for event in events:
-                        self._apply(use_case, event)
+                while self._learn(use_case) == _BATCH:
+                    pass
             except OrreryError as error:
                 if use_case not in self.behind:
                     logger.warning("%s: the online store lags behind the log: %s", use_case, error)
@@ -56,6 +56,13 @@ class Learner:
                 self._failed("unavailable")
             else:
                 self.behind.discard(use_case)
+
+    def _learn(self, use_case: str) -> int:
+        """Apply the next rows; how many there were."""
+        events = self._log.events(use_case, self._store.applied(use_case), _BATCH)
+        for event in events:
+            self._apply(use_case, event)
+        return len(events)
 
     def _apply(self, use_case: str, event: LoggedEvent) -> None:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, insert, select, tuple_
+from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, tuple_
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from orrery.adapters.prediction_log import (
@@ -139,7 +139,7 @@ class LogWriter:
                 receipts.append(receipt)
             for table, new in rows.items():
                 if new:
-                    connection.execute(insert(table), new)
+                    connection.execute(_INSERTS[table], new)
         self._floor = sequence
         return receipts
 
@@ -161,21 +161,22 @@ def _known(connection: Connection, records: Iterable[Record]) -> Iterable[tuple[
     """What the log has already of these records."""
     wanted = [(record.use_case, record.identity) for record in records if record.table is predictions]
     if wanted:
-        table = predictions.c
-        found = select(table.sequence, table.use_case, table.identity, table.answer)
-        for row in connection.execute(found.where(tuple_(table.use_case, table.identity).in_(wanted))):
+        for row in connection.execute(_ANSWERED, {"wanted": wanted}):
             yield (row.use_case, row.identity), Receipt(row.sequence, row.answer, fresh=False)
     told = [(record.use_case, record.identity) for record in records if record.table is labels]
     if told:
-        yield from _latest_labels(connection, told)
+        rows = connection.execute(_LABELLED, {"wanted": told})
+        latest = {(row.use_case, row.identity): row for row in rows}
+        for row in latest.values():
+            yield (row.use_case, row.identity, row.label), Receipt(row.sequence, fresh=False)
 
 
-def _latest_labels(
-    connection: Connection, told: Sequence[tuple[str, str]]
-) -> Iterable[tuple[tuple[object, ...], Receipt]]:
-    table = labels.c
-    found = select(table.sequence, table.use_case, table.identity, table.label)
-    rows = connection.execute(found.where(tuple_(table.use_case, table.identity).in_(told)).order_by(table.sequence))
-    latest = {(row.use_case, row.identity): row for row in rows}
-    for row in latest.values():
-        yield (row.use_case, row.identity, row.label), Receipt(row.sequence, fresh=False)
+def _of_events(table: Table, column: str) -> Any:
+    """Rows of the events in `wanted`, in order. Built once: making a statement costs more than running it."""
+    of = table.c
+    wanted = tuple_(of.use_case, of.identity).in_(bindparam("wanted", expanding=True))
+    return select(of.sequence, of.use_case, of.identity, of[column]).where(wanted).order_by(of.sequence)
+
+
+_ANSWERED, _LABELLED = _of_events(predictions, "answer"), _of_events(labels, "label")
+_INSERTS = {table: insert(table) for table in (predictions, labels)}

@@ -1,6 +1,6 @@
 """The prediction log: every answer and every label, in one sequence, in SQL. It is the truth; the rest is derived."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -176,8 +176,8 @@ class LogReader:
 
     def events(self, use_case: str, sequence: int = 0, limit: int = 500) -> list[LoggedEvent]:
         """Up to `limit` predictions and labels of a use case after `sequence`, in order."""
-        asked = _EVENTS.params(use_case=use_case, after=sequence, most=limit)
-        return [LoggedEvent._make(row) for row in self._rows(asked)]
+        values = {"use_case": use_case, "after": sequence, "most": limit}
+        return [LoggedEvent._make(row) for row in self._rows(_EVENTS, values)]
 
     def last(self) -> int:
         """The sequence of the latest row; 0 when there is none."""
@@ -189,10 +189,10 @@ class LogReader:
             record = PredictionRecord(**{each.name: values[each.name] for each in fields(PredictionRecord)})
             yield Logged(values["sequence"], record, values["label"], values["arrived_at"])
 
-    def _rows(self, query: Any) -> Sequence[Row[Any]]:
+    def _rows(self, query: Any, values: Mapping[str, object] | None = None) -> Sequence[Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return connection.execute(query).all()
+                return connection.execute(query, values).all()
         except DBAPIError as error:
             raise LogUnavailable(f"the prediction log cannot be read: {error.orig}") from error
 
