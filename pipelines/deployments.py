@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron
 
 import usecases
@@ -51,22 +51,32 @@ def _deployment(flow: Any, use_case: str, cron: str, pool: str) -> RunnerDeploym
         schedule=Cron(cron, timezone="UTC"),
         work_pool_name=pool,
         tags=[use_case],
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
     )
     return made
 
 
 def apply(configured: Settings) -> list[str]:
-    """Write work pool, automation and deployments to Prefect; doing it again changes nothing. Returns their names."""
+    """Write pool, automation and deployments to Prefect; doing it again changes nothing. Returns the names."""
     found = deployments(configured)
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=configured.prefect.pool, type="process"))
         if not client.read_automations_by_name(ZOMBIES):
             client.create_automation(_zombie_automation())
+        for deployment in found:
+            _keep_pause(client, deployment)
     for deployment in found:
         deployment.apply()
     return [deployment.full_name for deployment in found]
+
+
+def _keep_pause(client: SyncPrefectClient, deployment: RunnerDeployment) -> None:
+    """A schedule that someone switched off stays off."""
+    with suppress(ObjectNotFound):
+        known = client.read_deployment_by_name(deployment.full_name).schedules
+        if known and not any(schedule.active for schedule in known):
+            for schedule in deployment.schedules or []:
+                schedule.active = False
 
 
 def _zombie_automation() -> AutomationCore:

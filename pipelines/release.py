@@ -15,12 +15,12 @@ from orrery.adapters.locks import exclusive
 from orrery.lifecycle import Candidate, Passed, Report, Verdict
 from orrery.preparation import prepare
 from orrery.settings import Settings, settings
-from orrery.usecase import Case, SourceRequest
+from orrery.usecase import Budget, Case, SourceRequest
 from pipelines import tables
 from pipelines.steps import step, utc
 
 PROMOTED, REFUSED = "Promoted", "Refused"
-_WAIT_FOR_OTHER_RELEASE = 600.0
+_WAIT_FOR_OTHER_RELEASE = 1_800.0
 
 
 @flow(name="release", flow_run_name="{use_case}", persist_result=False)  # type: ignore[untyped-decorator]
@@ -41,29 +41,31 @@ def release(
     time; the same data, code, window and budget lead to the same run and the same version.
     """
     configured = settings()
-    case = step("load", lambda _: usecases.case(use_case))
-    store = FeatureStore(configured)
-    named = source or (next(iter(case.training.sources)) if sample else "")  # unnamed: what was prepared last
-    wanted = SourceRequest(named, Path(path) if path else None, columns or {}, sample)
+    # a file lock and not Prefect's limit, whose slots outlive a killed run by minutes
     with exclusive(configured, f"release-{use_case}", _WAIT_FOR_OTHER_RELEASE):
-        snapshot = step(
-            "prepare", lambda progress: prepare(use_case, case.training, wanted, configured, progress), retried=True
-        )
-        window = building.window_of(case, snapshot, utc(as_of), days)
-        budget = building.budget_of(case, configured, trials, seconds)
-        step("features", lambda progress: building.build_features(case, snapshot, store, configured, progress))
-        split = step("rows", lambda _: building.split_rows(case, snapshot, window, store))
-        candidate = step(
-            "train",
-            lambda progress: building.train(case, snapshot, window, budget, split, configured, progress),
-        )
-        report = step(
-            "evaluate",
-            lambda progress: judging.evaluate(case, candidate, split.test, configured, progress),
-            retried=True,
-        )
-        verdict = step("gate", lambda _: judging.judge(case, candidate, report, split.test, configured))
-        return _conclude(case, candidate, report, verdict, configured)
+        case = step("load", lambda _: usecases.case(use_case))
+        named = source or (next(iter(case.training.sources)) if sample else "")  # unnamed: what was prepared last
+        wanted = SourceRequest(named, Path(path) if path else None, columns or {}, sample)
+        return _release(case, wanted, utc(as_of), days, building.budget_of(case, configured, trials, seconds))
+
+
+def _release(case: Case, wanted: SourceRequest, as_of: datetime | None, days: int | None, budget: Budget) -> Any:
+    configured = settings()
+    store = FeatureStore(configured)
+    snapshot = step(
+        "prepare", lambda progress: prepare(case.name, case.training, wanted, configured, progress), retried=True
+    )
+    window = building.window_of(case, snapshot, as_of, days)
+    step("features", lambda progress: building.build_features(case, snapshot, store, configured, progress))
+    split = step("rows", lambda _: building.split_rows(case, snapshot, window, store))
+    candidate = step(
+        "train", lambda progress: building.train(case, snapshot, window, budget, split, configured, progress)
+    )
+    report = step(
+        "evaluate", lambda progress: judging.evaluate(case, candidate, split.test, configured, progress), retried=True
+    )
+    verdict = step("gate", lambda _: judging.judge(case, candidate, report, split.test, configured))
+    return _conclude(case, candidate, report, verdict, configured)
 
 
 def _conclude(case: Case, candidate: Candidate, report: Report, verdict: Verdict, configured: Settings) -> Any:

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import prometheus_client  # noqa: F401  before feast, whose import turns it into multiprocess files
 import pytest
 
 from orrery import settings as settings_module
+from orrery.bundle import Bundle
 from orrery.settings import Settings
 
 
@@ -47,6 +49,27 @@ def catalogue(home: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.Mo
     settings_module.settings.cache_clear()
     MlflowClient(f"sqlite:///{path}").create_experiment("toy", artifact_location=(tmp_path / "artifacts").as_uri())
     return settings_module.settings()
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path):
+    """Makes small bundles, each another one."""
+    numbers = count()
+
+    def make() -> Bundle:
+        number = next(numbers)
+        folder = tmp_path / f"bundle-{number}"
+        folder.mkdir()
+        (folder / "weights.json").write_text(str(number))
+        moment = "2024-01-01T00:00:00Z"
+        about = {
+            "use_case": "toy", "created_at": moment, "trained_from": moment, "trained_to": moment, "as_of": moment,
+            "rows": 1, "data_version": "d", "git_commit": "c", "lock_hash": "l", "features": [], "learned": {},
+            "reference": {}, "golden": {"inputs": [], "outputs": {}},
+        }  # fmt: skip
+        return Bundle.write(folder, about)
+
+    return make
 
 
 @pytest.fixture(scope="session")

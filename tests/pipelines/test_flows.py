@@ -147,11 +147,15 @@ def test_deployments_are_written_once_and_again(prefect_url, settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = deployments.apply(settings)
+        off = httpx.get(f"{prefect_url}/deployments/name/release/fraud").json()
+        schedule = f"{prefect_url}/deployments/{off['id']}/schedules/{off['schedules'][0]['id']}"
+        httpx.patch(schedule, json={"active": False}).raise_for_status()
         assert deployments.apply(settings) == names
     assert {"release/fraud", "materialize/fraud"} <= set(names)
     found = httpx.post(f"{prefect_url}/deployments/filter", json={}).json()
     assert len(found) == len(names)
     assert all(len(each["schedules"]) == 1 and each["work_pool_name"] == settings.prefect.pool for each in found)
+    assert [each["id"] for each in found if not each["schedules"][0]["active"]] == [off["id"]]
     automations = httpx.post(f"{prefect_url}/automations/filter", json={}).json()
     assert [each["name"] for each in automations] == [deployments.ZOMBIES]
     assert json.dumps(found[0]["parameters"]) == json.dumps({"use_case": found[0]["name"]})
