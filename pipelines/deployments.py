@@ -17,11 +17,13 @@ from prefect.schedules import Cron
 
 import usecases
 from orrery.settings import Settings, settings
+from pipelines.release import PROMOTED, REFUSED
 
 ROOT = Path(__file__).parent.parent
 ZOMBIES = "flow runs without a heartbeat have crashed"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-_ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+# an end's event is named after its state, and a release's states have names of their own
+_ENDS = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", PROMOTED, REFUSED)}
 _NIGHTLY = "30 1 * * *"
 
 
@@ -61,8 +63,7 @@ def apply(configured: Settings) -> list[str]:
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=configured.prefect.pool, type="process"))
-        if not client.read_automations_by_name(ZOMBIES):
-            client.create_automation(_zombie_automation())
+        _write_automation(client)
         for deployment in found:
             _keep_pause(client, deployment)
     for deployment in found:
@@ -77,6 +78,14 @@ def _keep_pause(client: SyncPrefectClient, deployment: RunnerDeployment) -> None
         if known and not any(schedule.active for schedule in known):
             for schedule in deployment.schedules or []:
                 schedule.active = False
+
+
+def _write_automation(client: SyncPrefectClient) -> None:
+    wanted, known = _zombie_automation(), client.read_automations_by_name(ZOMBIES)
+    if known:
+        client.update_automation(known[0].id, wanted)
+    else:
+        client.create_automation(wanted)
 
 
 def _zombie_automation() -> AutomationCore:

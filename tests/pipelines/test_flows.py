@@ -158,4 +158,5 @@ def test_deployments_are_written_once_and_again(prefect_url, settings):
     assert [each["id"] for each in found if not each["schedules"][0]["active"]] == [off["id"]]
     automations = httpx.post(f"{prefect_url}/automations/filter", json={}).json()
     assert [each["name"] for each in automations] == [deployments.ZOMBIES]
+    assert {"prefect.flow-run.Promoted", "prefect.flow-run.Refused"} <= set(automations[0]["trigger"]["expect"])
     assert json.dumps(found[0]["parameters"]) == json.dumps({"use_case": found[0]["name"]})
