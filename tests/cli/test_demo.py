@@ -12,7 +12,7 @@ from cli.main import main
 from cli.story import DemoFailed, ParityBroken, Story
 from orrery.errors import OrreryError
 
-SERVED = {"predictions": 3000, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "telling_prediction": "p"}
+SERVED = {"predictions": 3000, "degraded": 0, "errors": 0, "p50_ms": 4.0, "p99_ms": 9.0, "telling_prediction": "p"}
 
 
 @pytest.fixture
@@ -132,12 +132,13 @@ def test_parity_of_all_that_was_sent(replayed, monkeypatch):
     width = len(offline.columns) - 1
     seen = [(str(n), [value] * width) for n, value in zip((1, 2, 3), (1.0, 2.5, 3.0), strict=True)]
     monkeypatch.setattr(Story, "_seen", lambda self, sent: seen)
-    assert story.parity(script) == {"rows": 3, "mismatches": 0}
+    assert story.parity(script, 0) == {"rows": 3, "mismatches": 0}
 
     monkeypatch.setattr(Story, "_seen", lambda self, sent: seen[:2])
+    assert story.parity(script, 1) == {"rows": 2, "mismatches": 0}, "rules alone answered one"
     with pytest.raises(ParityBroken, match="3 were sent"):
-        story.parity(script)
+        story.parity(script, 0)
 
     monkeypatch.setattr(Story, "_seen", lambda self, sent: [*seen[:2], ("3", [4.0] * width)])
     with pytest.raises(ParityBroken, match="1 of 3 rows differ"):
-        story.parity(script)
+        story.parity(script, 0)
