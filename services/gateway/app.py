@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 import usecases
 from orrery.settings import Settings
@@ -28,11 +29,12 @@ def create_app(settings: Settings, servings: Mapping[str, Serving] | None = None
             gc.freeze()  # what is loaded now stays: the collector need not look at it again
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Orrery gateway",
         summary="Typed predictions, each recorded before it is answered.",
         version=version("orrery"),
         lifespan=lifespan,
+        redoc_url=None,
     )
     app.add_middleware(BodyLimit, most=settings.gateway.body_bytes)
     handle_errors(app)

@@ -1,5 +1,6 @@
 """What a client gets: a typed answer, once, recorded, explained."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -191,3 +192,11 @@ def test_a_gateway_remembers_what_the_one_before_it_served(configured, key):
     with gateway(configured, key) as client:
         assert ask(client).json() == first
         assert ask(client, transaction_id=2).json()["feature_status"]["customer_history"] == "present"
+
+
+def test_the_documentation_page_loads_nothing_from_elsewhere(bare):
+    page = bare.get("/docs")
+    assert page.status_code == 200
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert linked
+    assert all(bare.get(path).status_code == 200 for path in linked)
