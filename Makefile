@@ -12,6 +12,9 @@ endif
 
 # OpenMP threads that spin while they wait make training many times slower on busy cores.
 export OMP_WAIT_POLICY ?= PASSIVE
+# nothing that is started here reports to anybody
+export DO_NOT_TRACK ?= true
+export ORT_DISABLE_TELEMETRY ?= 1
 
 .PHONY: help setup demo up down status check test e2e bench lock clean
 

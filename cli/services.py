@@ -59,6 +59,7 @@ def quiet(settings: Settings) -> dict[str, str]:
         "XDG_CACHE_HOME": str(cache),
         "MPLCONFIGDIR": str(cache / "matplotlib"),
         "DO_NOT_TRACK": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
         # spinning OpenMP threads make training twenty times slower on cores that others use too
         "OMP_WAIT_POLICY": "PASSIVE",
     }

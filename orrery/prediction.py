@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 _LOG_SECONDS = 3.0
+_STORE_SHARE = 0.8
+"""of the deadline, for reading the store: the model and the answer need little of the rest"""
 
 
 class MomentRefused(OrreryError):
@@ -180,7 +182,8 @@ class Predictor:
 
     async def _read(self, keys: list[Key]) -> StoredByKey:
         try:
-            return await asyncio.wait_for(self._in_thread(self.store.read, keys), self.serving.deadline_ms / 2_000)
+            seconds = _STORE_SHARE * self.serving.deadline_ms / 1_000
+            return await asyncio.wait_for(self._in_thread(self.store.read, keys), seconds)
         except TimeoutError:
             self.metrics.failed("store", "timeout")
             raise _Degraded("the feature store did not answer in time") from None

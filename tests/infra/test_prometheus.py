@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli.platform import write_prometheus
 from orrery.settings import Settings
@@ -49,3 +50,14 @@ def test_the_rules_name_metrics_that_exist():
     for name in named:
         stem = name.removesuffix("_bucket").removesuffix("_total")
         assert stem in telemetry, f"{name} is not a metric of ours"
+
+
+def test_every_alert_has_a_runbook_that_says_what_to_do():
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    alerts = [rule for rule in rules if "alert" in rule]
+
+    assert alerts
+    for alert in alerts:
+        runbook = (ROOT / alert["annotations"]["runbook"]).read_text()
+        assert runbook.startswith(f"# {alert['alert']}\n")
+        assert all(f"**{part}" in runbook for part in ("Check", "Act", "Confirm"))
