@@ -13,6 +13,13 @@ from orrery.bundle import Bundle
 from orrery.settings import Settings
 
 
+@pytest.fixture(autouse=True)
+def one_process_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing feast tells prometheus_client that it shares files with other processes. It does not."""
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home that `settings()` points to."""

@@ -73,29 +73,30 @@ def card_precision(card: Array, day: Array, target: Floats, score: Floats, top: 
     days = [_day(codes, day == one, target, score) for one in np.unique(day)]
 
     def weighted(weights: Array) -> Mapping[str, float]:
-        caught = np.zeros(codes.max() + 1, dtype=bool)
+        at_large = np.zeros(codes.max() + 1)
+        at_large[codes] = weights
         precisions = []
-        for row, code, compromised in days:
-            weight = np.where(caught[code], 0.0, weights[row])
+        for code, compromised in days:
+            weight = at_large[code]
             before = np.cumsum(weight) - weight
-            checked = np.clip(top - before, 0.0, weight)
-            precisions.append(float(checked @ compromised) / top)
-            caught[code[(checked > 0) & compromised]] = True
+            caught = np.clip(top - before, 0.0, weight) * compromised
+            precisions.append(float(caught.sum()) / top)
+            at_large[code] -= caught
         return {f"cp{top}": float(np.mean(precisions))}
 
     return weighted
 
 
-def _day(codes: Array, today: Array, target: Floats, score: Floats) -> tuple[Array, Array, Array]:
-    """A day's cards, most suspect first: a row, the card, and whether it is compromised that day."""
+def _day(codes: Array, today: Array, target: Floats, score: Floats) -> tuple[Array, Array]:
+    """A day's cards, most suspect first: the card, and whether it is compromised that day."""
     rows = np.flatnonzero(today)
     rows = rows[np.argsort(-score[rows], kind="stable")]
     _, first = np.unique(codes[rows], return_index=True)
     first = np.sort(first)
     compromised = np.zeros(codes.max() + 1, dtype=bool)
     compromised[codes[rows[target[rows] == 1]]] = True
-    chosen = rows[first]
-    return chosen, codes[chosen], compromised[codes[chosen]]
+    cards = codes[rows[first]]
+    return cards, compromised[cards]
 
 
 def calibration(target: Floats, score: Floats) -> Weighted:

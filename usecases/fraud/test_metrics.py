@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
@@ -77,6 +77,7 @@ def test_card_precision_is_the_published_one(seed):
 
 
 @given(st.integers(0, 10_000))
+@example(333)  # the hundredth place falls between two copies of a card
 @settings(max_examples=15, deadline=None)
 def test_a_card_that_counts_twice_is_two_cards(seed):
     frame, score = scored(seed, decimals=9)
