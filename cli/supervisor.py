@@ -90,8 +90,8 @@ class Supervisor:
         import psutil
 
         pid = self._pid()
-        self._call("shutdown")
         processes = [psutil.Process(pid)] if pid and psutil.pid_exists(pid) else []
+        self._call("shutdown")
         _, left = psutil.wait_procs(processes, timeout=seconds)
         if left:
             raise ProcessManagerFailed(f"supervisord (process {pid}) did not end in {seconds:.0f} s; see {self.log}")

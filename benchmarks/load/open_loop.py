@@ -96,8 +96,11 @@ class OpenLoop:
         return Sent(status, perf_counter() - due, answer)
 
     async def _exchange(self) -> _Exchange:
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            exchange = self._idle.pop()
+            if exchange.transport is not None and not exchange.transport.is_closing():
+                return exchange
+            self._open -= 1  # the server has closed it while it was idle
         if self._open >= _CONNECTIONS:
             raise ConnectionRefusedError
         self._open += 1

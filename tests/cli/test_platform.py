@@ -146,8 +146,9 @@ def test_a_killed_service_comes_back(configured, trivial):
     supervisor = manager(configured, trivial)
     bring_up(trivial, supervisor)
     first = supervisor.states()["one"].pid
-    os.kill(first, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(first)] if psutil.pid_exists(first) else [], timeout=5)
+    process = psutil.Process(first)
+    process.kill()
+    psutil.wait_procs([process], timeout=5)
     bring_up(trivial, supervisor)
 
     assert supervisor.states()["one"].pid != first

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from orrery.errors import OrreryError
 from orrery.usecase import Split, Window
+from usecases.fraud.features import LABEL_DELAY
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
-LABEL_DELAY = WEEK
 _FOLDS = 2
 
 
