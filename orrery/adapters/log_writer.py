@@ -111,7 +111,7 @@ class LogWriter:
             return
         try:
             self._after_commit(nudged | {record.use_case for record, _ in group})
-        except Exception:
+        except Exception:  # the rows are committed: their answers leave, and the store catches up later
             logger.exception("what follows a commit of the prediction log failed")
         for (_, future), receipt in zip(group, receipts, strict=True):
             future.set_result(receipt)
