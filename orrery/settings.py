@@ -38,6 +38,7 @@ class MlflowSettings(_Group):
     host: str = Field("127.0.0.1", description="where MLflow listens")
     port: int = Field(5000, ge=1, le=65535, description="MLflow's port")
     url: str = Field("", description="address of an MLflow that runs elsewhere; empty: http://host:port")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
     timeout_seconds: float = Field(5.0, gt=0, description="the most one call to MLflow may take")
 
 
@@ -47,6 +48,7 @@ class PrefectSettings(_Group):
     host: str = Field("127.0.0.1", description="where Prefect's server listens")
     port: int = Field(4200, ge=1, le=65535, description="Prefect's port")
     url: str = Field("", description="API address of a Prefect that runs elsewhere; empty: http://host:port/api")
+    public_url: str = Field("", description="what a person opens, where it is not the url without /api")
     pool: str = Field("orrery", description="work pool of the deployments")
 
 
@@ -56,6 +58,7 @@ class GatewaySettings(_Group):
     host: str = Field("127.0.0.1", description="where the gateway listens")
     port: int = Field(8000, ge=1, le=65535, description="the gateway's port")
     url: str = Field("", description="address of a gateway that runs elsewhere; empty: http://host:port")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
     poll_seconds: float = Field(0.5, gt=0, le=60, description="how often the champion alias is looked up")
     body_bytes: int = Field(65_536, ge=1_024, description="largest request body")
     inflight: int = Field(64, ge=1, description="requests in work at once; more wait, then get 503")
@@ -67,12 +70,17 @@ class StoreSettings(_Group):
     """The feature store."""
 
     project: str = Field("orrery", pattern=r"^[a-z][a-z0-9_]*$", description="Feast project; prefixes its tables")
+    url: str = Field("", description="online store: redis://user@host:port/0; empty: SQLite under home")
+    password_file: str = Field("", description="file that holds the password of the Redis user")
+    registry: str = Field("", description="SQLAlchemy URL of Feast's registry; empty: SQLite under home")
 
 
 class LogSettings(_Group):
     """The prediction log."""
 
-    url: str = Field("", description="SQLAlchemy URL; empty: SQLite under home")
+    url: str = Field(
+        "", description="SQLAlchemy URL, such as postgresql+psycopg://user@host/db; empty: SQLite under home"
+    )
     durable: bool = Field(True, description="wait for the disk before answering (SQLite synchronous=FULL)")
 
 
@@ -82,6 +90,8 @@ class PrometheusSettings(_Group):
     enabled: Literal["auto", "always", "never"] = Field("auto", description="start Prometheus with the platform")
     host: str = Field("127.0.0.1", description="where Prometheus listens")
     port: int = Field(9090, ge=1, le=65535, description="Prometheus' port")
+    url: str = Field("", description="address of a Prometheus that runs elsewhere; empty: http://host:port")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
 
 
 class TrainingSettings(_Group):

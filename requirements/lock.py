@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TORCH_ROLES = ("trainer", "dev")
+ROLES = ("gateway", "server", "monitor")
+TORCH_ROLES = ("trainer", "torchserve", "dev")
 
 
 def compile_lock(role: str, output: str, *options: str) -> None:
@@ -26,8 +27,8 @@ def compile_lock(role: str, output: str, *options: str) -> None:
 
 def main() -> None:
     """Write all locks."""
-    compile_lock("gateway", "gateway")
-    compile_lock("monitor", "monitor")
+    for role in ROLES:
+        compile_lock(role, role)
     for role in TORCH_ROLES:
         # the CPU build is named by its local version, so that no index serves the CUDA one for it
         compile_lock(role, f"{role}-cpu", "--constraint", "requirements/cpu.in")
