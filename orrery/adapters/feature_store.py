@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from orrery.adapters.online_layout import OnlineView, connect, note_materialized, prepare
+from orrery.adapters.online_layout import OnlineLayout, OnlineView, SqliteLayout
 from orrery.adapters.online_store import online_path
 from orrery.errors import OrreryError
 from orrery.settings import Settings
@@ -26,7 +26,6 @@ MOMENT = "event_timestamp"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _MOMENTS = pa.timestamp("us", tz="UTC")  # Feast's DuckDB store refuses nanoseconds
 _ROW = "__row"
-_WAIT_SECONDS = 30.0
 _BATCH = 1_000
 """rows a materialization writes in one transaction: the gateway's writes wait for no more than that"""
 
@@ -52,16 +51,37 @@ def repo_config(settings: Settings) -> Any:
     """Feast's configuration; feature_repo/feature_store.yaml says the same to the stock `feast` command."""
     from feast import RepoConfig
 
-    folder = settings.feature_folder
     return RepoConfig(
         project=settings.store.project,
         provider="local",
-        registry={"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.db'}"},
+        registry=_registry(settings),
         offline_store={"type": "duckdb"},
-        online_store={"type": "sqlite", "path": str(online_path(settings))},
+        online_store=online_layout(settings).feast_config(),
         materialization={"online_write_batch_size": _BATCH},
         entity_key_serialization_version=3,
     )
+
+
+def _registry(settings: Settings) -> dict[str, Any]:
+    if not settings.store.registry:
+        return {"registry_type": "sql", "path": f"sqlite:///{settings.feature_folder / 'registry.db'}"}
+    from sqlalchemy import NullPool
+
+    # Feast closes no registry, and a server that was restarted has closed what a pool still holds
+    return {
+        "registry_type": "sql",
+        "path": settings.store.registry,
+        "sqlalchemy_config_kwargs": {"poolclass": NullPool},
+    }
+
+
+def online_layout(settings: Settings) -> OnlineLayout:
+    """The online store of these settings, for the side that materializes."""
+    if settings.store.url:
+        from orrery.adapters.redis_store import RedisLayout
+
+        return RedisLayout(settings.store.url, settings.store.password_file, settings.store.project)
+    return SqliteLayout(online_path(settings), settings.store.project)
 
 
 def offline_folder(settings: Settings) -> Path:
@@ -97,9 +117,7 @@ class FeatureStore:
             return
         with _quietly():
             self._feast.apply(objects)
-        online = [_online_view(each) for each in objects if getattr(each, "online", False)]
-        with closing(connect(online_path(self._settings), _WAIT_SECONDS)) as connection:
-            prepare(connection, self._settings.store.project, online)
+        online_layout(self._settings).prepare(_online_view(each) for each in objects if getattr(each, "online", False))
 
     def write_offline(self, tables: Mapping[str, pd.DataFrame]) -> None:
         """Replace the Parquet table of each view, atomically. Raises TableRefused when columns are not as declared."""
@@ -156,8 +174,7 @@ class FeatureStore:
                 continue
             with _quietly():
                 self._feast.materialize(_BEGINNING, end, [name])
-            with closing(connect(online_path(self._settings), _WAIT_SECONDS)) as connection:
-                note_materialized(connection, [name], moment)
+            online_layout(self._settings).note_materialized(name, moment)
         progress("materialize", len(moments), len(moments))
 
     def _snapshot_moment(self, name: str, end: datetime) -> datetime | None:
@@ -205,7 +222,12 @@ def _schema(view: Any) -> pa.Schema:
 
 
 def _online_view(view: Any) -> OnlineView:
+    from feast.infra.online_stores.helpers import _mmh3
+
     (key,) = view.join_keys
     return OnlineView(
-        view.name, key, {each.name: f"{each.dtype.to_value_type().name.lower()}_val" for each in view.features}
+        view.name,
+        key,
+        kinds={each.name: f"{each.dtype.to_value_type().name.lower()}_val" for each in view.features},
+        fields={each.name: _mmh3(f"{view.name}:{each.name}").hex() for each in view.features},
     )

@@ -1,11 +1,16 @@
-"""The SQLite file of the online store: Feast's tables, and ours beside them."""
+"""What the side that materializes does to the online store beside Feast, and the SQLite file it does it to."""
 
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
+
+WAIT_SECONDS = 30.0
+"""for a lock or an answer, where nobody waits for the work"""
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,21 @@ class OnlineView:
     join_key: str
     kinds: dict[str, str]
     """feature -> Feast's value field, such as int64_list_val"""
+    fields: dict[str, str] = field(default_factory=dict)
+    """feature -> its name in Feast's Redis hashes: a checksum, in hex, that only the side with Feast can make"""
+
+
+class OnlineLayout(Protocol):
+    """One kind of online store, as the side that materializes sees it."""
+
+    def feast_config(self) -> dict[str, Any]:
+        """What Feast's configuration says of the store."""
+
+    def prepare(self, views: Iterable[OnlineView]) -> None:
+        """Say which views there are, once Feast has applied them, and keep what is learned from older snapshots."""
+
+    def note_materialized(self, view: str, moment: datetime) -> None:
+        """Remember up to which moment a view was materialized."""
 
 
 _TABLES = """
@@ -56,32 +76,43 @@ def connect(path: Path, wait_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(connection: sqlite3.Connection, project: str, views: Iterable[OnlineView]) -> None:
-    """Say which views there are, keep learned rows from older snapshots, and let readers run beside a writer."""
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.executescript(_TABLES)
-    for view in views:
-        connection.execute(_KEEP_NEWER.format(table=table_name(project, view.name)))
-        connection.execute(
-            "INSERT INTO orrery_views (view, declaration) VALUES (?, ?) "
-            "ON CONFLICT (view) DO UPDATE SET declaration = excluded.declaration",
-            (view.name, json.dumps(asdict(view))),
-        )
+class SqliteLayout:
+    """Feast's SQLite tables, and ours beside them."""
+
+    def __init__(self, path: Path, project: str) -> None:
+        self._path, self._project = path, project
+
+    def feast_config(self) -> dict[str, Any]:
+        return {"type": "sqlite", "path": str(self._path)}
+
+    def prepare(self, views: Iterable[OnlineView]) -> None:
+        """Also lets readers run beside a writer."""
+        with closing(connect(self._path, WAIT_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+            for view in views:
+                connection.execute(_KEEP_NEWER.format(table=table_name(self._project, view.name)))
+                connection.execute(
+                    "INSERT INTO orrery_views (view, declaration) VALUES (?, ?) "
+                    "ON CONFLICT (view) DO UPDATE SET declaration = excluded.declaration",
+                    (view.name, declaration(view)),
+                )
+
+    def note_materialized(self, view: str, moment: datetime) -> None:
+        with closing(connect(self._path, WAIT_SECONDS)) as connection:
+            connection.execute(
+                "UPDATE orrery_views SET materialized_to = ? WHERE view = ?", (moment.astimezone(UTC).isoformat(), view)
+            )
 
 
-def declared(connection: sqlite3.Connection) -> dict[str, OnlineView]:
-    """The views that `prepare` has been told of."""
-    rows = connection.execute("SELECT declaration FROM orrery_views")
-    views = [OnlineView(**json.loads(declaration)) for (declaration,) in rows]
+def declaration(view: OnlineView) -> str:
+    return json.dumps(asdict(view))
+
+
+def declared(declarations: Iterable[str | bytes]) -> dict[str, OnlineView]:
+    """View by name, of what `declaration` wrote."""
+    views = [OnlineView(**json.loads(each)) for each in declarations]
     return {view.name: view for view in views}
-
-
-def note_materialized(connection: sqlite3.Connection, views: Iterable[str], moment: datetime) -> None:
-    """Remember up to which moment views were materialized."""
-    connection.executemany(
-        "UPDATE orrery_views SET materialized_to = ? WHERE view = ?",
-        [(moment.astimezone(UTC).isoformat(), view) for view in views],
-    )
 
 
 def to_feast_time(moment: datetime) -> int:

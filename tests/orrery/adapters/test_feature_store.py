@@ -14,6 +14,7 @@ from orrery.usecase import Key, Update
 
 JULY = datetime(2018, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+BOTH = pytest.mark.parametrize("kind", ["sqlite", "redis"], indirect=True)
 
 
 def declarations():
@@ -55,15 +56,15 @@ def visits(moment, **people):
 
 
 @pytest.fixture
-def store(settings):
-    store = FeatureStore(settings)
+def store(as_worker):
+    store = FeatureStore(as_worker)
     store.apply(declarations())
     return store
 
 
 @pytest.fixture
-def online(settings, store):
-    online = open_online_store(settings)
+def online(as_gateway, store):
+    online = open_online_store(as_gateway)
     yield online
     online.close()
 
@@ -129,6 +130,7 @@ def test_a_table_without_a_declared_column_is_refused_and_the_old_one_stays(stor
     assert [path.name for path in offline_folder(settings).iterdir()] == ["facts.parquet"]
 
 
+@BOTH
 def test_what_was_materialized_is_read_without_feast(store, online):
     store.write_offline({"visits": visits(JULY, p1=[1, 2], p2=[])})
     store.materialize(["visits"], JULY + DAY)
@@ -140,6 +142,7 @@ def test_what_was_materialized_is_read_without_feast(store, online):
     assert online.materialized() == {"visits": JULY}
 
 
+@BOTH
 def test_a_row_that_learned_since_the_snapshot_is_kept(store, online):
     store.write_offline({"visits": visits(JULY, p1=[1], p2=[1], p3=[1])})
     store.materialize(["visits"], JULY)
@@ -156,6 +159,7 @@ def test_a_row_that_learned_since_the_snapshot_is_kept(store, online):
     assert times(online, 1) == [1, 7]
 
 
+@BOTH
 def test_materializing_again_takes_corrected_data_of_the_same_moment(store, online):
     for values in ([1], [1, 2]):
         store.write_offline({"visits": visits(JULY, p1=values)})
@@ -163,6 +167,7 @@ def test_materializing_again_takes_corrected_data_of_the_same_moment(store, onli
     assert times(online, 1) == [1, 2]
 
 
+@BOTH
 def test_a_late_event_is_learned_although_it_is_older_than_the_snapshot(store, online):
     store.write_offline({"visits": visits(JULY, p1=[5])})
     store.materialize(["visits"], JULY)
@@ -184,12 +189,14 @@ def test_a_table_of_a_later_moment_or_none_is_refused(store):
         store.materialize(["visits"], JULY - DAY)
 
 
+@BOTH
 def test_an_empty_table_materializes_nothing(store, online):
     store.write_offline({"visits": visits(JULY)})
     store.materialize(["visits"], JULY)
     assert online.materialized() == {}
 
 
+@BOTH
 def test_the_sdk_reads_what_the_adapter_wrote(store, online):
     store.apply(declarations())  # repeating it changes nothing
     online.apply("shop", 1, [], teach(8, [3, 2**60], JULY))
