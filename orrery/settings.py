@@ -94,6 +94,34 @@ class PrometheusSettings(_Group):
     public_url: str = Field("", description="what a person opens, where it is not the url")
 
 
+class MonitorSettings(_Group):
+    """The exporter of what Prefect does not say in its own metrics."""
+
+    host: str = Field("127.0.0.1", description="where the monitor listens")
+    port: int = Field(8001, ge=1, le=65535, description="the monitor's port")
+    url: str = Field("", description="address of a monitor that runs elsewhere; empty: http://host:port")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
+    poll_seconds: float = Field(5.0, gt=0, le=60, description="how often the monitor asks Prefect")
+
+
+class AlertmanagerSettings(_Group):
+    """Where alerts go. `orrery up` starts none; an address makes Prometheus send to it."""
+
+    host: str = Field("127.0.0.1", description="where Alertmanager is published")
+    port: int = Field(9093, ge=1, le=65535, description="Alertmanager's port")
+    url: str = Field("", description="address of an Alertmanager; empty: alerts are only shown by Prometheus")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
+
+
+class GrafanaSettings(_Group):
+    """The dashboards. `orrery up` starts none."""
+
+    host: str = Field("127.0.0.1", description="where Grafana is published")
+    port: int = Field(3000, ge=1, le=65535, description="Grafana's port")
+    url: str = Field("", description="address of a Grafana; empty: there is none")
+    public_url: str = Field("", description="what a person opens, where it is not the url")
+
+
 class TrainingSettings(_Group):
     """What a release may cost."""
 
@@ -120,7 +148,10 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
+    monitor: MonitorSettings = MonitorSettings()
     prometheus: PrometheusSettings = PrometheusSettings()
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
+    grafana: GrafanaSettings = GrafanaSettings()
     training: TrainingSettings = TrainingSettings()
 
     @property
@@ -134,6 +165,23 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         return self.gateway.url or f"http://{self.gateway.host}:{self.gateway.port}"
+
+    @property
+    def monitor_url(self) -> str:
+        return self.monitor.url or f"http://{self.monitor.host}:{self.monitor.port}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether `orrery up` runs the platform; not so where every address is elsewhere, as in containers."""
+        return not (self.mlflow.url and self.prefect.url and self.gateway.url)
+
+    def opened_at(
+        self, part: Literal["mlflow", "prefect", "gateway", "monitor", "prometheus", "alertmanager", "grafana"]
+    ) -> str:
+        """What a person opens in a browser."""
+        where = getattr(self, part)
+        address = where.url.removesuffix("/api") or f"http://{where.host}:{where.port}"
+        return str(where.public_url or address)
 
     @property
     def log_url(self) -> str:

@@ -1,0 +1,1 @@
+"""The exporter of what Prefect does not say in its own metrics."""
