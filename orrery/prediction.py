@@ -101,7 +101,8 @@ class Predictor:
     async def predict(self, request: BaseModel) -> Answered:
         """Answer a request once it is logged. The same event asked twice, even at once, has one answer and one row.
 
-        Raises MomentRefused when its time cannot be, LogUnavailable when the answer could not be logged.
+        Raises MomentRefused when its time cannot be, IdentityRefused when its name cannot, LogUnavailable when the
+        answer could not be logged.
         """
         identity = self.serving.identity(request)
         task = self._running.get(identity)
@@ -115,7 +116,8 @@ class Predictor:
         """Record a label. Raises UnknownPrediction, MomentRefused or LogUnavailable."""
         identity, arrival = self.serving.identity(feedback), self.serving.label_arrival(feedback)
         self._check_moment(feedback, arrival)
-        logged = await self._in_thread(self.lookup.by_identity, self.name, identity)
+        # not in `threads`: a log that is slow to answer must not keep the store's readers
+        logged = await asyncio.to_thread(self.lookup.by_identity, self.name, identity)
         if logged is None and not self.serving.keys(feedback):
             raise UnknownPrediction(
                 "no prediction of that event was made here; say which entities and when, to teach its label anyway"
@@ -192,6 +194,11 @@ class Predictor:
             raise _Degraded("the feature store is unavailable") from error
 
     async def _logged(self, record: PredictionRecord | LabelRecord) -> Receipt:
+        """What became of a record. Raises LogUnavailable, also when nobody said it in time.
+
+        A record whose turn had not come then is never written; one that was being written may be in the log, as with a
+        disk or a server that hangs. Either way the same event asked again gets the one answer that is kept.
+        """
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self.log.submit(record)), _LOG_SECONDS)
         except TimeoutError:

@@ -72,9 +72,10 @@ class GatewayMetrics:
         self.dependency_errors = counter(
             "gateway_dependency_errors_total", "Failures of what the gateway needs", "dep", "kind"
         )
+        self.log_spooled_rows = gauge("gateway_log_spooled_rows", "Answered, and waiting for the log's database")
         self.rule_hits = counter("gateway_rule_hits_total", "Rules that fired", "use_case", "rule", "outcome")
         self.serving_info = gauge(
-            "model_serving_info", "1 for what answers now", "use_case", "version", "run_id", "digest", "source"
+            "model_serving_info", "1: it answers now", "use_case", "version", "run_id", "digest", "source", "device"
         )
         self.alias_info = gauge(
             "registry_alias_info", "1 for the version behind an alias", "use_case", "alias", "version"
@@ -82,9 +83,7 @@ class GatewayMetrics:
         self.loaded_at = gauge("model_loaded_timestamp_seconds", "When what answers was loaded", "use_case")
         self.trained_at = gauge("model_trained_timestamp_seconds", "When what answers was trained", "use_case")
         self.loads = counter("model_load_total", "Bundles by what became of them", "use_case", "result")
-        self.polled_at = gauge(
-            "registry_poll_last_success_timestamp_seconds", "When the alias was last read", "use_case"
-        )
+        self.polled_at = gauge("registry_poll_last_success_timestamp_seconds", "Last look at the alias", "use_case")
         self.scores = histogram("prediction_score", "The watched output", _SCORES, "use_case")
         self.feature_status = counter(
             "feature_lookup_total", "Feature reads by how they were found", "use_case", "feature_view", "status"
@@ -148,10 +147,12 @@ class UseCaseMetrics:
         """A bundle was served, rejected or could not be fetched."""
         self._all.loads.labels(self._use_case, result).inc()
 
-    def serves(self, *, version: str, run_id: str, digest: str, source: str, trained: float, now: float) -> None:
+    def serves(
+        self, *, version: str, run_id: str, digest: str, source: str, device: str, trained: float, now: float
+    ) -> None:
         """Another bundle answers from now on; series of the version before last go."""
         self._all.serving_info.remove_by_labels({"use_case": self._use_case})
-        self._all.serving_info.labels(self._use_case, version, run_id, digest, source).set(1)
+        self._all.serving_info.labels(self._use_case, version, run_id, digest, source, device).set(1)
         self._all.loaded_at.labels(self._use_case).set(now)
         self._all.trained_at.labels(self._use_case).set(trained)
 

@@ -63,6 +63,10 @@ class Model(Protocol):
     @property
     def manifest(self) -> "Manifest": ...
 
+    @property
+    def device(self) -> str:
+        """What it runs on: cpu, cuda."""
+
     def run(self, file: str, inputs: Array) -> list[Array]:
         """Run the ONNX graph in `file` on rows of float32, shape (n, inputs)."""
 

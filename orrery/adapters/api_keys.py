@@ -8,13 +8,14 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from time import monotonic
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, Text, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from orrery.adapters.database import open_database, reader
+from orrery.adapters.database import cause, open_database, reader
 from orrery.errors import OrreryError, TransientError
 from orrery.settings import Settings
 
@@ -74,7 +75,7 @@ class ApiKeys:
         try:
             _metadata.create_all(engine)
         except DBAPIError as error:
-            raise KeysUnavailable(f"the API keys cannot be read: {error.orig}") from error
+            raise KeysUnavailable(f"the API keys cannot be read: {cause(error)}") from error
 
     def create(self, name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
         """A new key: its text, to be shown once, and what is kept of it. Raises ScopeRefused."""
@@ -94,7 +95,7 @@ class ApiKeys:
             with reader(self._engine).connect() as connection:
                 rows = connection.execute(select(_keys).order_by(_keys.c.created_at)).mappings().all()
         except DBAPIError as error:
-            raise KeysUnavailable(f"the API keys cannot be read: {error.orig}") from error
+            raise KeysUnavailable(f"the API keys cannot be read: {cause(error)}") from error
         return [_key({**row}) for row in rows]
 
     def revoke(self, key_id: str) -> None:
@@ -108,7 +109,7 @@ class ApiKeys:
             with self._engine.begin() as connection:
                 return int(connection.execute(statement).rowcount)
         except DBAPIError as error:
-            raise KeysUnavailable(f"the API keys cannot be written: {error.orig}") from error
+            raise KeysUnavailable(f"the API keys cannot be written: {cause(error)}") from error
 
 
 class KeyRing:
@@ -118,11 +119,17 @@ class KeyRing:
         self._keys = keys
         self._living: Mapping[str, ApiKey] = {}
         self._read_at = float("-inf")
+        self._reading = Lock()
 
     def refresh(self) -> None:
         """Read the living keys. Raises KeysUnavailable and keeps those it has."""
-        self._read_at = monotonic()
-        self._living = {key.key_id: key for key in self._keys.list() if key.revoked_at is None}
+        if not self._reading.acquire(blocking=False):  # a server that is away holds a thread for long: one is enough
+            raise KeysUnavailable("the API keys are being read and it takes long; try again in a second")
+        try:
+            self._read_at = monotonic()
+            self._living = {key.key_id: key for key in self._keys.list() if key.revoked_at is None}
+        finally:
+            self._reading.release()
 
     def stale(self, unknown: bool = False) -> bool:
         """Whether it is time to read again; sooner when somebody shows an unknown key, but not for each of them."""

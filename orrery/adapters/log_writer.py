@@ -2,16 +2,20 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, fields, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, tuple_
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, bindparam, insert, select, tuple_
+from sqlalchemy.exc import DBAPIError
 
+from orrery.adapters.database import cause
 from orrery.adapters.prediction_log import (
+    IDENTITY_CHARACTERS,
+    LAST,
     LabelRecord,
     LogReader,
     LogUnavailable,
@@ -21,120 +25,72 @@ from orrery.adapters.prediction_log import (
     predictions,
     probes,
 )
+from orrery.errors import OrreryError
 
 logger = logging.getLogger(__name__)
 _GROUP = 256
 Record = PredictionRecord | LabelRecord
+Begin = Callable[[], AbstractContextManager[Connection]]
+
+
+class IdentityRefused(OrreryError):
+    """What a client calls its event is not what every database can keep."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where a record lies in the log. `answer` is the one that was logged first, which is not always the one sent."""
+    """What became of a record. `answer` is the one that was logged first, which is not always the one sent."""
 
     sequence: int
+    """its place in the log; 0 while it has none"""
     answer: str = ""
     fresh: bool = True
 
 
+_Latest = tuple[float | None, Receipt]
 _Waiting = tuple[Record, "Future[Receipt]"]
 
 
-class LogWriter:
-    """The log's only writer in this process.
+class LogTables:
+    """The log's tables in one database, for adding to them.
 
-    `after_commit` gets the use cases that were written; it runs in the writer's thread, before the answers leave.
-    `floor`: sequences up to it are never given.
+    `floor`: sequences up to it are never given, nor are those again that were: a store may have learned what a log
+    that does not wait for the disk has lost. `begin`: a transaction that has the database's write lock.
     """
 
-    def __init__(
-        self, engine: Engine, after_commit: Callable[[set[str]], object] = lambda _: None, floor: int = 0
-    ) -> None:
+    away = moving = False
+    """whether the log cannot be read now; whether rows can `move`"""
+    spooled = 0
+    """rows that were answered and are not in the log yet"""
+
+    def __init__(self, engine: Engine, floor: int = 0, begin: Begin | None = None) -> None:
         self._engine = engine
-        self._after_commit = after_commit
         self._floor = floor
-        self._queue: SimpleQueue[_Waiting | set[str] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
+        self._begin = begin or engine.begin
+        self.wake: Callable[[], object] = lambda: None
+        """has the writer's thread call `move`; set by the writer"""
 
-    def start(self) -> None:
-        """Make the tables and begin to write. Raises LogUnavailable."""
-        create_tables(self._engine)
-        # A store may have learned what a log that does not wait for the disk has lost: never give those numbers again.
-        self._floor = max(self._floor, LogReader(self._engine).last())
-        self._thread.start()
-
-    def submit(self, record: Record) -> "Future[Receipt]":
-        """Have a record written. The future fails with LogUnavailable when it was not."""
-        future: Future[Receipt] = Future()
-        self._queue.put((record, future))
-        return future
-
-    def nudge(self, use_cases: set[str]) -> None:
-        """Run `after_commit` for these use cases, although nothing is written."""
-        self._queue.put(use_cases)
-
-    def probe(self, moment: int) -> None:
-        """Write something that does not matter. Raises LogUnavailable when nothing can be written."""
+    def open(self) -> None:
+        """Make the tables where they are missing. Raises LogUnavailable."""
         try:
-            with self._engine.begin() as connection:
-                connection.execute(probes.delete())
-                connection.execute(insert(probes).values(id=1, recorded_at=moment))
+            metadata.create_all(self._engine)
         except DBAPIError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
-    def close(self) -> None:
-        """Write what waits, then stop."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        """Take all that wait, up to a group, and write them together."""
-        last = False
-        while not last:
-            items = [self._queue.get()]
-            while len(items) < _GROUP and items[-1] is not None:
-                try:
-                    items.append(self._queue.get_nowait())
-                except Empty:
-                    break
-            last = items[-1] is None
-            nudged = set().union(*(item for item in items if isinstance(item, set)))
-            waiting = [item for item in items if isinstance(item, tuple)]
-            self._write([each for each in waiting if each[1].set_running_or_notify_cancel()], nudged)
-
-    def _write(self, group: Sequence[_Waiting], nudged: set[str]) -> None:
-        try:
-            receipts = self._commit([record for record, _ in group]) if group else []
-        except Exception as error:
-            logger.exception("the prediction log did not take %d records", len(group))
-            for _, future in group:
-                future.set_exception(_unavailable(error))
-            return
-        try:
-            self._after_commit(nudged | {record.use_case for record, _ in group})
-        except Exception:  # the rows are committed: their answers leave, and the store catches up later
-            logger.exception("what follows a commit of the prediction log failed")
-        for (_, future), receipt in zip(group, receipts, strict=True):
-            future.set_result(receipt)
-
-    def _commit(self, records: Sequence[Record]) -> list[Receipt]:
-        try:
-            return self._insert(records)
-        except IntegrityError:  # another process wrote meanwhile: now its rows can be seen
-            self._floor = max(self._floor, LogReader(self._engine).last())
-            return self._insert(records)
-
-    def _insert(self, records: Sequence[Record]) -> list[Receipt]:
+    def append(self, records: Sequence[Record], again: bool = False) -> list[Receipt]:
+        """Write a group, all or none. `again`: these very rows may be there already and are not written twice."""
         rows: dict[Table, list[dict[str, Any]]] = {predictions: [], labels: []}
         receipts: list[Receipt] = []
-        with self._engine.begin() as connection:
-            known = dict(_known(connection, records))
-            sequence = self._floor
+        with self._begin() as connection:
+            latest = dict(_latest(connection, records))
+            there = set(_there(connection, records)) if again else ()
+            sequence = max(self._floor, *(row[0] or 0 for row in connection.execute(LAST)))
             for record in records:
-                receipt = known.get(record.key)
-                if receipt is None:
+                label, (was, receipt) = getattr(record, "label", None), latest.get(record.key, (None, None))
+                if receipt is None or (was != label and record not in there):
                     sequence += 1
                     receipt = Receipt(sequence, getattr(record, "answer", ""))
-                    known[record.key] = replace(receipt, fresh=False)
+                    latest[record.key] = label, replace(receipt, fresh=False)
                     rows[record.table].append(vars(record) | {"sequence": sequence})
                 receipts.append(receipt)
             for table, new in rows.items():
@@ -143,40 +99,157 @@ class LogWriter:
         self._floor = sequence
         return receipts
 
+    def known(self, records: Iterable[Record]) -> dict[tuple[str, ...], Receipt]:
+        """What the log has already of these predictions, by their key."""
+        with self._begin() as connection:
+            found = _latest(connection, [record for record in records if record.table is predictions])
+            return {key: receipt for key, (_, receipt) in found}
 
-def create_tables(engine: Engine) -> None:
-    """Make the log's tables where they are missing. Raises LogUnavailable."""
-    try:
-        metadata.create_all(engine)
-    except DBAPIError as error:
-        raise _unavailable(error) from error
+    def probe(self, moment: int) -> str:
+        """Write something that does not matter, and say where it went."""
+        with self._begin() as connection:
+            connection.execute(probes.delete())
+            connection.execute(insert(probes).values(id=1, recorded_at=moment))
+        return "writable"
+
+    def move(self) -> set[str]:
+        """Bring rows that wait elsewhere into the log, a group of them; the use cases that they are of."""
+        return set()
+
+    def reader(self) -> LogReader:
+        """Looks things up in the log, for any thread."""
+        return LogReader(self._engine)
+
+    def own_reader(self) -> LogReader:
+        """Looks things up in the log, for the thread that writes."""
+        return self.reader()
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
-def _unavailable(error: Exception) -> LogUnavailable:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return LogUnavailable(f"the prediction log cannot be written: {cause}; check its disk and its locks")
+class LogWriter:
+    """The log's only writer in this process.
+
+    `after_commit` gets the use cases that were written; it runs in the writer's thread, before the answers leave.
+    """
+
+    def __init__(self, log: LogTables, after_commit: Callable[[set[str]], object] = lambda _: None) -> None:
+        self._log = log
+        self._after_commit = after_commit
+        self._queue: SimpleQueue[_Waiting | tuple[int, Future[str]] | set[str] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="prediction-log", daemon=True)
+        log.wake = lambda: self.nudge(set())
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def submit(self, record: Record) -> "Future[Receipt]":
+        """Have a record written. The future fails with LogUnavailable when it was not, or with IdentityRefused."""
+        future: Future[Receipt] = Future()
+        if len(record.identity) > IDENTITY_CHARACTERS or "\0" in record.identity:
+            future.set_exception(
+                IdentityRefused(f"an event's identity has at most {IDENTITY_CHARACTERS} characters, and no NUL")
+            )
+        else:
+            self._queue.put((record, future))
+        return future
+
+    def probe(self, moment: int) -> "Future[str]":
+        """Have something written that does not matter; where it went. The future fails with LogUnavailable."""
+        future: Future[str] = Future()
+        self._queue.put((moment, future))
+        return future
+
+    def nudge(self, use_cases: set[str]) -> None:
+        """Run `after_commit` for these use cases, although nothing is written."""
+        self._queue.put(use_cases)
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        self._queue.put(None)
+        self._thread.join()
+        self._log.close()
+
+    def _work(self) -> None:
+        """Take all that wait, up to a group, and write them together; what waits elsewhere moves between groups."""
+        last = False
+        while not last:
+            items = self._take()
+            last = None in items
+            nudged = set().union(*(item for item in items if isinstance(item, set)))
+            asked = [item for item in items if isinstance(item, tuple) and item[1].set_running_or_notify_cancel()]
+            self._write([each for each in asked if not isinstance(each[0], int)], nudged)
+            for moment, future in (each for each in asked if isinstance(each[0], int)):
+                self._probe(moment, future)
+            self._follow(self._log.move())
+
+    def _take(self) -> list[Any]:
+        items: list[Any] = []
+        with suppress(Empty):
+            while len(items) < _GROUP and None not in items:
+                items.append(self._queue.get(block=not (items or self._log.moving)))
+        return items
+
+    def _write(self, group: Sequence[_Waiting], nudged: set[str]) -> None:
+        try:
+            receipts = self._log.append([record for record, _ in group]) if group else []
+        except Exception as error:
+            logger.exception("the prediction log did not take %d records", len(group))
+            for _, future in group:
+                future.set_exception(unavailable(error))
+            return
+        self._follow(nudged | {record.use_case for record, _ in group})
+        for (_, future), receipt in zip(group, receipts, strict=True):
+            future.set_result(receipt)
+
+    def _probe(self, moment: int, future: "Future[str]") -> None:
+        try:
+            future.set_result(self._log.probe(moment))
+        except Exception as error:
+            logger.warning("the prediction log did not take a probe", exc_info=True)
+            future.set_exception(unavailable(error))
+
+    def _follow(self, use_cases: set[str]) -> None:
+        if not use_cases or self._log.away:
+            return
+        try:
+            self._after_commit(use_cases)
+        except Exception:  # the rows are committed: their answers leave, and the store catches up later
+            logger.exception("what follows a commit of the prediction log failed")
 
 
-def _known(connection: Connection, records: Iterable[Record]) -> Iterable[tuple[tuple[object, ...], Receipt]]:
-    """What the log has already of these records."""
-    wanted = [(record.use_case, record.identity) for record in records if record.table is predictions]
-    if wanted:
-        for row in connection.execute(_ANSWERED, {"wanted": wanted}):
-            yield (row.use_case, row.identity), Receipt(row.sequence, row.answer, fresh=False)
-    told = [(record.use_case, record.identity) for record in records if record.table is labels]
-    if told:
-        rows = connection.execute(_LABELLED, {"wanted": told})
-        latest = {(row.use_case, row.identity): row for row in rows}
-        for row in latest.values():
-            yield (row.use_case, row.identity, row.label), Receipt(row.sequence, fresh=False)
+def unavailable(error: Exception) -> LogUnavailable:
+    """What went wrong, as what a client is told."""
+    return LogUnavailable(f"the prediction log cannot be written: {cause(error)}; check its disk and its locks")
 
 
-def _of_events(table: Table, column: str) -> Any:
+def _latest(connection: Connection, records: Iterable[Record]) -> Iterator[tuple[tuple[str, ...], _Latest]]:
+    """What the log says of these records' events: the first answer, the latest label."""
+    for table, query in _LATEST.items():
+        wanted = [(record.use_case, record.identity) for record in records if record.table is table]
+        for row in connection.execute(query, {"wanted": wanted}) if wanted else ():
+            receipt = Receipt(row.sequence, getattr(row, "answer", ""), fresh=False)
+            yield (table.name, row.use_case, row.identity), (getattr(row, "label", None), receipt)
+
+
+def _there(connection: Connection, records: Iterable[Record]) -> Iterator[LabelRecord]:
+    """The labels that the log has of these records' events, also those that are not the latest."""
+    wanted = [(record.use_case, record.identity) for record in records if record.table is labels]
+    for row in connection.execute(_of_events(labels, *labels.c), {"wanted": wanted}) if wanted else ():
+        yield LabelRecord(**{each.name: row._mapping[each.name] for each in fields(LabelRecord)})
+
+
+def _of_events(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
     """Rows of the events in `wanted`, in order. Built once: making a statement costs more than running it."""
-    of = table.c
-    wanted = tuple_(of.use_case, of.identity).in_(bindparam("wanted", expanding=True))
-    return select(of.sequence, of.use_case, of.identity, of[column]).where(wanted).order_by(of.sequence)
+    wanted = tuple_(table.c.use_case, table.c.identity).in_(bindparam("wanted", expanding=True))
+    return select(*columns).where(wanted).order_by(table.c.sequence)
 
 
-_ANSWERED, _LABELLED = _of_events(predictions, "answer"), _of_events(labels, "label")
+def _latest_of(table: Table, column: str) -> Select[Any]:
+    return _of_events(table, table.c.sequence, table.c.use_case, table.c.identity, table.c[column])
+
+
+_LATEST = {predictions: _latest_of(predictions, "answer"), labels: _latest_of(labels, "label")}
 _INSERTS = {table: insert(table) for table in (predictions, labels)}

@@ -42,6 +42,12 @@ class LoadedModel:
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
+    @property
+    def device(self) -> str:
+        """What its graphs run on: cpu, cuda."""
+        providers = {session.get_providers()[0] for session, _ in self.sessions.values()}
+        return "+".join(sorted(name.removesuffix("ExecutionProvider").lower() for name in providers)) or "cpu"
+
     def run(self, file: str, inputs: Array) -> list[Array]:
         """Run the ONNX graph in `file` on rows of float32, shape (n, inputs); one array of n rows per output."""
         session, name = self.sessions[file]

@@ -1,6 +1,7 @@
 """The prediction log: every answer and every label, in one sequence, in SQL. It is the truth; the rest is derived."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     FromClause,
@@ -29,10 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from orrery.adapters.database import reader
+from orrery.adapters.database import cause, reader
 from orrery.errors import TransientError
 
 metadata = MetaData()
+IDENTITY_CHARACTERS = 128
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
 predictions = Table(
@@ -41,18 +44,18 @@ predictions = Table(
     Column("sequence", _SEQUENCE, primary_key=True, autoincrement=False),
     Column("prediction_id", String(32), nullable=False, unique=True),
     Column("use_case", String(64), nullable=False),
-    Column("identity", String(128), nullable=False),
+    Column("identity", String(IDENTITY_CHARACTERS), nullable=False),
     Column("event_time", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
-    Column("model_version", String(32)),
-    Column("run_id", String(64)),
-    Column("digest", String(64)),
-    Column("data_version", String(64)),
-    Column("git_commit", String(64)),
-    Column("variant", String(32), nullable=False),
+    Column("model_version", Text),
+    Column("run_id", Text),
+    Column("digest", Text),
+    Column("data_version", Text),
+    Column("git_commit", Text),
+    Column("variant", Text, nullable=False),
     Column("degraded", Boolean, nullable=False),
     Column("degraded_reason", Text),
-    Column("rules_version", String(64), nullable=False),
+    Column("rules_version", Text, nullable=False),
     Column("score", Float),
     Column("request", Text, nullable=False),
     Column("features", Text),
@@ -66,7 +69,7 @@ labels = Table(
     metadata,
     Column("sequence", _SEQUENCE, primary_key=True, autoincrement=False),
     Column("use_case", String(64), nullable=False),
-    Column("identity", String(128), nullable=False),
+    Column("identity", String(IDENTITY_CHARACTERS), nullable=False),
     Column("label", Float, nullable=False),
     Column("arrived_at", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
@@ -110,8 +113,8 @@ class PredictionRecord:
     answer: str
 
     @property
-    def key(self) -> tuple[object, ...]:
-        return (self.use_case, self.identity)
+    def key(self) -> tuple[str, ...]:
+        return (self.table.name, self.use_case, self.identity)
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ class LabelRecord:
     feedback: str
 
     @property
-    def key(self) -> tuple[object, ...]:
-        return (self.use_case, self.identity, self.label)
+    def key(self) -> tuple[str, ...]:
+        return (self.table.name, self.use_case, self.identity)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,9 @@ class Logged:
     label_arrived_at: int | None
 
 
+Connect = Callable[[], AbstractContextManager[Connection]]
+
+
 class LoggedEvent(NamedTuple):
     """What the online store can learn from one row of the log: a request, or a feedback and its request if known."""
 
@@ -150,10 +156,13 @@ class LoggedEvent(NamedTuple):
 
 
 class LogReader:
-    """Looks things up in the log. Every call raises LogUnavailable when the database does not answer."""
+    """Looks things up in the log. Every call raises LogUnavailable when the database does not answer.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = reader(engine)
+    `connect`: how to come to a connection, where it is not simply one of the engine's.
+    """
+
+    def __init__(self, engine: Engine, connect: Connect | None = None) -> None:
+        self._connect = connect or reader(engine).connect
 
     def by_id(self, prediction_id: str) -> Logged | None:
         """The prediction of that id."""
@@ -181,7 +190,7 @@ class LogReader:
 
     def last(self) -> int:
         """The sequence of the latest row; 0 when there is none."""
-        return max(row[0] or 0 for row in self._rows(_LAST))
+        return max(row[0] or 0 for row in self._rows(LAST))
 
     def _logged(self, query: Select[Any]) -> Iterator[Logged]:
         for row in self._rows(query):
@@ -191,10 +200,10 @@ class LogReader:
 
     def _rows(self, query: Any, values: Mapping[str, object] | None = None) -> Sequence[Row[Any]]:
         try:
-            with self._engine.connect() as connection:
+            with self._connect() as connection:
                 return connection.execute(query, values).all()
         except DBAPIError as error:
-            raise LogUnavailable(f"the prediction log cannot be read: {error.orig}") from error
+            raise LogUnavailable(f"the prediction log cannot be read: {cause(error)}") from error
 
 
 def _same_event(left: FromClause, right: FromClause) -> Any:
@@ -222,4 +231,4 @@ def _events() -> Any:
 
 
 _EVENTS = _events()
-_LAST = union_all(select(func.max(predictions.c.sequence)), select(func.max(labels.c.sequence)))
+LAST = union_all(select(func.max(predictions.c.sequence)), select(func.max(labels.c.sequence)))

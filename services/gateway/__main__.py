@@ -1,14 +1,19 @@
 """`python -m services.gateway`: the gateway as a process."""
 
+import logging
 import signal
 import sys
 from types import FrameType
 
 import uvicorn
 
-from orrery.settings import settings
+from orrery.adapters.database import check_reachable, open_database
+from orrery.errors import OrreryError
+from orrery.settings import Settings, settings
 from orrery.telemetry import log_to_stderr
 from services.gateway.app import create_app
+
+logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -21,10 +26,23 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _check_log(current: Settings) -> None:
+    engine = open_database(current.log_url, current.log.durable)
+    try:
+        check_reachable(engine)
+    finally:
+        engine.dispose()
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT; requests in work are answered first."""
     current = settings()
     log_to_stderr(current.log_level)
+    try:
+        _check_log(current)
+    except OrreryError as error:
+        logger.critical("%s", error)  # in one line; who started this process starts it again
+        sys.exit(1)
     app = create_app(current)
     config = uvicorn.Config(
         app,

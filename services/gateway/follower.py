@@ -131,6 +131,7 @@ class Follower:
             run_id=served.run_id,
             digest=served.digest,
             source=source,
+            device=model.device,
             trained=manifest.created_at.timestamp(),
             now=self._clock().timestamp(),
         )

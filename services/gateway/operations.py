@@ -32,13 +32,14 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """It can answer and record: by a model, or by rules when there is none. Says what is amiss."""
     runtime = runtime_of(request)
-    log = "draining" if runtime.draining else "writable"
+    ready = not runtime.draining
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
-            await asyncio.to_thread(runtime.writer.probe, micros(now()))
+            log = await asyncio.wrap_future(runtime.writer.probe(micros(now())))
     except (LogUnavailable, TimeoutError) as error:
-        log = str(error) or "the log does not answer"
-    ready = log == "writable"
+        ready, log = False, str(error) or "the log does not answer"
+    if runtime.draining:
+        log = "draining"
     models = {name: _state(predictor) for name, predictor in runtime.predictors.items()}
     return JSONResponse({"ready": ready, "checks": {"log": log, "models": models}}, 200 if ready else 503)
 
@@ -98,8 +99,9 @@ def _model(predictor: Predictor) -> dict[str, Any]:
             "lock_hash",
         },
     )
-    return about | {"version": served.version, "variant": served.variant, "run_id": served.run_id,
-                    "digest": served.digest, "source": served.source, **manifest}  # fmt: skip
+    answers = {"version": served.version, "variant": served.variant, "run_id": served.run_id}
+    answers |= {"digest": served.digest, "source": served.source, "device": served.model.device}
+    return about | answers | manifest
 
 
 def _moment(micro: int | None) -> str | None:

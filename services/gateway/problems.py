@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from orrery.adapters.api_keys import KeysUnavailable
+from orrery.adapters.log_writer import IdentityRefused
 from orrery.adapters.prediction_log import LogUnavailable
 from orrery.errors import OrreryError
 from orrery.prediction import MomentRefused, UnknownPrediction
@@ -77,6 +78,7 @@ _TABLE: Mapping[type[Exception], tuple[int, str, Mapping[str, str]]] = {
     BodyTooLarge: (413, "The body is too large", {}),
     FieldsRefused: (422, "Fields are not as they must be", {}),
     MomentRefused: (422, "Fields are not as they must be", {}),
+    IdentityRefused: (422, "Fields are not as they must be", {}),
     Overloaded: (503, "Too many requests are in work", _AGAIN),
     LogUnavailable: (503, "The answer cannot be recorded now", _AGAIN),
     KeysUnavailable: (503, "API keys cannot be checked now", _AGAIN),

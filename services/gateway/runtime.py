@@ -11,6 +11,7 @@ from typing import Any
 
 from orrery.adapters.api_keys import ApiKeys, KeyRing, KeysUnavailable
 from orrery.adapters.database import open_database
+from orrery.adapters.log_spool import open_log
 from orrery.adapters.log_writer import LogWriter
 from orrery.adapters.model_source import LastGood, ModelCatalogue
 from orrery.adapters.online_store import OnlineStore, open_online_store
@@ -51,21 +52,25 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     metrics = GatewayMetrics()
     engine = open_database(settings.log_url, settings.log.durable)
     store = open_online_store(settings)
-    log = LogReader(engine)
-    learner = Learner(servings, log, store, lambda kind: metrics.dependency_errors.labels("learning", kind).inc())
-    writer = LogWriter(engine, after_commit=learner.catch_up, floor=_learned(store, servings))
-    writer.start()
+    failed = metrics.dependency_errors.labels("log", "unavailable").inc
+    log = open_log(engine, settings.home / "spool.db", _learned(store, servings), failed)
+    metrics.log_spooled_rows.set_function(lambda: log.spooled)
+    learner = Learner(
+        servings, log.own_reader(), store, lambda kind: metrics.dependency_errors.labels("learning", kind).inc()
+    )
     learner.catch_up(servings)
+    writer = LogWriter(log, after_commit=learner.catch_up)
+    writer.start()
     ring = KeyRing(ApiKeys(engine))
     ring.refresh()
     catalogue = ModelCatalogue(settings)
     with ThreadPoolExecutor(2, "feature-reads") as threads:
         predictors = {
-            name: Predictor(name, serving, store, writer, log, metrics.of(name), threads, now)
+            name: Predictor(name, serving, store, writer, log.reader(), metrics.of(name), threads, now)
             for name, serving in servings.items()
         }
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
-        runtime = Runtime(metrics, places, ring, log, writer, predictors)
+        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors)
         watchers = [*await _watchers(settings, runtime, catalogue), _keep_learning(learner, writer)]
         tasks = [asyncio.create_task(each) for each in watchers]
         try:

@@ -3,16 +3,25 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cli.platform import write_prometheus
-from orrery.settings import Settings
+from orrery.settings import AlertmanagerSettings, GatewaySettings, Settings
+from orrery.telemetry import GatewayMetrics
+from services.monitor.flows import Orchestration
+from services.monitor.metrics import Monitor
 
 ROOT = Path(__file__).parents[2]
-RULES = ROOT / "infra" / "prometheus" / "rules.yml"
+CONFIG = ROOT / "infra" / "prometheus"
+RULES = sorted(CONFIG.glob("*rules.yml"))
+EDGES_TESTED = {"flow-rules.yml"}
+"""whose cases hold every threshold from both sides"""
+_WORDS = {"and", "or", "unless", "on", "by", "group_left", "group_right", "bool", "offset"}
 
 
 @pytest.fixture
@@ -23,41 +32,137 @@ def promtool() -> str:
     return found
 
 
-def test_the_rules_do_what_they_say(promtool, tmp_path):
-    cases = (Path(__file__).parent / "rules.yml").read_text().replace("RULES", str(RULES))
-    (tmp_path / "cases.yml").write_text(cases)
+def rules_of(path: Path) -> list[dict]:
+    return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+
+
+def known_metrics() -> set[str]:
+    """Every name that a scrape of the gateway, of the monitor or of Prometheus itself gives, and what rules record."""
+    monitor = Monitor(lambda: Orchestration((), 0, None), "pool")
+    monitor.poll()
+    names = {"up", "ALERTS"} | {rule["record"] for path in RULES for rule in rules_of(path) if "record" in rule}
+    for registry in (GatewayMetrics().registry, monitor.registry):
+        for family in registry.collect():
+            suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
+            names |= {f"{family.name}{suffix}" for suffix in suffixes}
+    return names
+
+
+def metrics_named(expression: str) -> set[str]:
+    """The metrics of a PromQL expression: what is neither function, label, text nor keyword."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', " ", expression)
+    bare = re.sub(r"\b(by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
+    return set(re.findall(r"(?<![\w:$.])[a-zA-Z_][\w:]*\b(?!\s*\()", bare)) - _WORDS
+
+
+def passes(promtool: str, folder: Path, cases: Path, rules: Path) -> subprocess.CompletedProcess[str]:
+    written = folder / "cases.yml"
+    written.write_text(cases.read_text().replace("RULES", str(rules)))
+    return subprocess.run([promtool, "test", "rules", str(written)], capture_output=True, text=True, check=False)
+
+
+def changes(rule: dict, edges: bool) -> Iterator[tuple[str, dict]]:
+    """The rule without a guard, out of reach, and with too much patience; with `edges` also too easily reached."""
+    expression = rule["expr"]
+    for guard in re.finditer(r"\n(and|or|unless) .*", expression):
+        yield f"without `{guard[1]}`", {"expr": expression.replace(guard[0], "")}
+    thresholds = list(re.finditer(r"(==|[<>]=?) ([\d.]+)", expression))
+    for threshold in thresholds if edges else thresholds[:1]:
+        value = float(threshold[2])
+        for other in (value * 10 + 1, value / 10 or -0.01) if edges else (value * 10 + 1,):
+            changed = f"{expression[: threshold.start(2)]}{other}{expression[threshold.end(2) :]}"
+            yield f"{threshold[0]} as {other}", {"expr": changed}
+    if "for" in rule:
+        yield "after an hour", {"for": "1h"}
+        if edges:
+            yield "at once", {"for": "0s"}
+
+
+def mutants(path: Path) -> Iterator[object]:
+    content = yaml.safe_load(path.read_text())
+    for group, rules in enumerate(each["rules"] for each in content["groups"]):
+        for number, rule in enumerate(rules):
+            for name, change in changes(rule, path.name in EDGES_TESTED) if "alert" in rule else ():
+                mutant = deepcopy(content)
+                mutant["groups"][group]["rules"][number] |= change
+                yield pytest.param(path, mutant, id=f"{rule['alert']} {name}")
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_the_rules_do_what_they_say(promtool, tmp_path, path):
+    done = passes(promtool, tmp_path, Path(__file__).with_name(path.name), path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("path", "mutant"), [mutant for path in RULES for mutant in mutants(path)])
+def test_a_rule_without_a_guard_or_with_another_threshold_is_noticed(promtool, tmp_path, path, mutant):
+    (tmp_path / "mutant.yml").write_text(yaml.safe_dump(mutant))
+
+    done = passes(promtool, tmp_path, Path(__file__).with_name(path.name), tmp_path / "mutant.yml")
+
+    assert "FAILED" in done.stdout + done.stderr
+    assert "error" not in (done.stdout + done.stderr).lower()
+
+
+def test_the_rules_named_are_those_that_are_there():
+    assert sorted(yaml.safe_load((CONFIG / "prometheus.yml").read_text())["rule_files"]) == [p.name for p in RULES]
+
+
+def test_the_configuration_loads(promtool):
     done = subprocess.run(
-        [promtool, "test", "rules", str(tmp_path / "cases.yml")], capture_output=True, text=True, check=False
+        [promtool, "check", "config", str(CONFIG / "prometheus.yml")], capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_configuration_loads_with_our_addresses(promtool, settings: Settings):
+@pytest.mark.parametrize("alertmanager", ["", "https://alerts.example:9443"])
+def test_the_configuration_of_orrery_up_loads_with_our_addresses(promtool, settings: Settings, alertmanager):
+    settings = settings.model_copy(
+        update={
+            "gateway": GatewaySettings(url="https://gateway.example"),
+            "alertmanager": AlertmanagerSettings(url=alertmanager),
+        }
+    )
     write_prometheus(settings)
     written = settings.home / "prometheus" / "prometheus.yml"
     done = subprocess.run([promtool, "check", "config", str(written)], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{settings.gateway.host}:{settings.gateway.port}" in written.read_text()
+    content = yaml.safe_load(written.read_text())
+    scraped = {job["job_name"]: (job["scheme"], job["static_configs"]) for job in content["scrape_configs"]}
+    assert scraped.pop("alertmanager", None) == (
+        ("https", [{"targets": ["alerts.example:9443"]}]) if alertmanager else None
+    )
+    assert scraped == {
+        "gateway": ("https", [{"targets": ["gateway.example"]}]),
+        "monitor": ("http", [{"targets": ["127.0.0.1:8001"]}]),
+        "prometheus": ("http", [{"targets": ["127.0.0.1:9090"]}]),
+    }
+    assert ("alerting" in content) is bool(alertmanager)
 
 
-def test_the_rules_name_metrics_that_exist():
-    named = set(re.findall(r"\bgateway_[a-z_]+", re.sub(r"record: .*|use_case\w*:\S+", "", RULES.read_text())))
-    telemetry = (ROOT / "orrery" / "telemetry.py").read_text()
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_the_rules_name_metrics_that_exist(path):
+    named = set().union(*(metrics_named(rule["expr"]) for rule in rules_of(path)))
 
     assert named
-    for name in named:
-        stem = name.removesuffix("_bucket").removesuffix("_total")
-        assert stem in telemetry, f"{name} is not a metric of ours"
+    assert named - known_metrics() == set()
 
 
-def test_every_alert_has_a_runbook_that_says_what_to_do():
-    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
-    alerts = [rule for rule in rules if "alert" in rule]
+def test_a_metric_that_does_not_exist_is_noticed():
+    expression = 'sum by (use_case) (rate(gateway_predictions_total{outcome!="x"}[5m])) > 2 * gateway_prediction'
+    assert metrics_named(expression) == {"gateway_predictions_total", "gateway_prediction"}
+    assert metrics_named(expression) - known_metrics() == {"gateway_prediction"}
+
+
+def test_every_alert_has_a_severity_and_a_runbook_that_says_what_to_do():
+    alerts = [rule for path in RULES for rule in rules_of(path) if "alert" in rule]
 
     assert alerts
     for alert in alerts:
+        assert alert["labels"]["severity"] in {"page", "ticket"}
         runbook = (ROOT / alert["annotations"]["runbook"]).read_text()
         assert runbook.startswith(f"# {alert['alert']}\n")
         assert all(f"**{part}" in runbook for part in ("Check", "Act", "Confirm"))

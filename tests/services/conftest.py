@@ -10,9 +10,12 @@ import pytest
 from running import ROOT, Catalogue, Process, configure, eventually, free_port, gateway, version
 
 from benchmarks.load.small_bundle import small_bundle
-from orrery.adapters.api_keys import ALL_SCOPES, open_keys
+from orrery.adapters.api_keys import ALL_SCOPES, ApiKeys, open_keys
+from orrery.adapters.database import open_database
 from orrery.bundle import Bundle
 from orrery.settings import Settings, child_environment, load
+
+sys.path.append(str(ROOT / "tests" / "orrery" / "adapters"))  # where postgres_server lies
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +66,10 @@ def standing(tmp_path_factory: pytest.TempPathFactory, applied_store: Path) -> I
 @pytest.fixture
 def key(configured: Settings) -> str:
     """A key that may do everything."""
-    return open_keys(configured).create("test", ALL_SCOPES)[0]
+    engine = open_database(configured.log_url, durable=False)
+    key = ApiKeys(engine).create("test", ALL_SCOPES)[0]
+    engine.dispose()
+    return key
 
 
 @pytest.fixture

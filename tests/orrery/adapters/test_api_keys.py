@@ -1,12 +1,17 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from orrery.adapters.api_keys import ALL_SCOPES, ApiKeys, KeyRing, KeysUnavailable, ScopeRefused, UnknownKey
 from orrery.adapters.database import open_database
 
+pytest_plugins = ["postgres_server"]
+
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'log.db'}", durable=False)
+def engine(log_url):
+    engine = open_database(log_url, durable=False)
     yield engine
     engine.dispose()
 
@@ -16,12 +21,13 @@ def keys(engine):
     return ApiKeys(engine)
 
 
-def test_a_key_is_shown_once_and_never_kept(keys, tmp_path):
+def test_a_key_is_shown_once_and_never_kept(keys, engine):
     text, key = keys.create("first", ALL_SCOPES)
     assert text.startswith(f"ork_{key.key_id}_")
     assert len(text.split("_", 2)[2]) >= 32
-    secret = text.split("_", 2)[2].encode()
-    assert not any(secret in path.read_bytes() for path in tmp_path.iterdir())
+    with engine.connect() as connection:
+        kept = connection.exec_driver_sql("SELECT * FROM api_keys").all()
+    assert text.split("_", 2)[2] not in repr(kept)
     assert keys.list() == [key]
 
 
@@ -88,3 +94,36 @@ def test_a_table_that_is_gone_is_said_and_the_ring_keeps_what_it_has(keys, engin
     with pytest.raises(KeysUnavailable):
         keys.create("second", ["read"])
     assert ring.verify(text) is not None
+
+
+class Slow:
+    """Keys whose table takes its time."""
+
+    def __init__(self):
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def list(self):
+        self.asked.set()
+        self.answer.wait(10)
+        return []
+
+
+def test_a_table_that_is_slow_holds_one_thread_only():
+    slow = Slow()
+    ring = KeyRing(slow)
+    first = threading.Thread(target=ring.refresh)
+    first.start()
+    slow.asked.wait(10)
+    with pytest.raises(KeysUnavailable, match="takes long"):
+        ring.refresh()
+    slow.answer.set()
+    first.join(10)
+    ring.refresh()
+
+
+def test_many_processes_may_make_the_table_at_once(log_url):
+    engines = [open_database(log_url, durable=False) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(ApiKeys, engines))) == 8
+    for engine in engines:
+        engine.dispose()

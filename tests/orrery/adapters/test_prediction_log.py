@@ -1,11 +1,15 @@
+import threading
 from concurrent.futures import wait
 
 import pytest
 from sqlalchemy import event, text
 
 from orrery.adapters.database import open_database
-from orrery.adapters.log_writer import LogWriter
+from orrery.adapters.log_spool import open_log
+from orrery.adapters.log_writer import IdentityRefused, LogWriter
 from orrery.adapters.prediction_log import LabelRecord, LogReader, LogUnavailable, PredictionRecord
+
+pytest_plugins = ["postgres_server"]
 
 
 def prediction(identity="1", answer="{}", use_case="toy", **others):
@@ -24,18 +28,32 @@ def label(identity="1", value=1.0):
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'log.db'}", durable=False)
+def engine(log_url):
+    engine = open_database(log_url, durable=False)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def writer(engine):
-    writer = LogWriter(engine)
+def written(engine, tmp_path):
+    """Makes writers of the log, not started yet."""
+    writers = []
+
+    def make(engine=engine, floor=0, **others):
+        name = f"spool-{len(writers)}.db"
+        writers.append(LogWriter(open_log(engine, tmp_path / name, floor), **others))
+        return writers[-1]
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture
+def writer(written):
+    writer = written()
     writer.start()
-    yield writer
-    writer.close()
+    return writer
 
 
 def test_what_is_written_is_found(writer, engine):
@@ -51,8 +69,8 @@ def test_what_is_written_is_found(writer, engine):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_one_event_has_one_row_and_one_answer(engine, together):
-    writer = LogWriter(engine)
+def test_one_event_has_one_row_and_one_answer(engine, written, together):
+    writer = written()
     first, second = prediction(answer="first"), prediction(answer="second")
     if together:  # both wait before the thread begins, so one transaction takes them
         futures = [writer.submit(first), writer.submit(second)]
@@ -63,7 +81,6 @@ def test_one_event_has_one_row_and_one_answer(engine, together):
         futures = [writer.submit(first), writer.submit(second)]
     assert [future.result(5).answer for future in futures] == ["first", "first"]
     assert len(LogReader(engine).since("toy")) == 1
-    writer.close()
 
 
 def test_the_same_id_in_another_use_case_is_another_event(writer, engine):
@@ -92,66 +109,117 @@ def test_events_come_in_order_and_from_where_one_asks(writer, engine):
     assert [each.sequence for each in LogReader(engine).events("toy", 2, limit=1)] == [3]
 
 
-def test_the_hook_runs_after_the_commit_and_before_the_answer(engine):
+def test_the_hook_runs_after_the_commit_and_before_the_answer(engine, written):
     seen = []
-    writer = LogWriter(engine, after_commit=lambda names: seen.append((names, LogReader(engine).last())))
+    writer = written(after_commit=lambda names: seen.append((names, LogReader(engine).last())))
     writer.start()
     writer.submit(prediction()).result(5)
     assert seen == [({"toy"}, 1)]
-    writer.close()
 
 
-def test_a_failing_hook_keeps_no_answer_back(engine):
-    writer = LogWriter(engine, after_commit=lambda _: 1 / 0)
+def test_a_failing_hook_keeps_no_answer_back(written):
+    writer = written(after_commit=lambda _: 1 / 0)
     writer.start()
     assert writer.submit(prediction()).result(5).fresh
     assert writer.submit(prediction("2")).result(5).fresh
-    writer.close()
 
 
-def test_numbers_that_a_store_has_seen_are_not_given_again(engine):
-    writer = LogWriter(engine, floor=41)
+def test_numbers_that_a_store_has_seen_are_not_given_again(written):
+    writer = written(floor=41)
     writer.start()
     assert writer.submit(prediction()).result(5).sequence == 42
-    writer.close()
 
 
-def test_a_full_disk_is_said_and_passes(tmp_path):
+def test_labels_that_wait_together_are_taken_in_turn(engine, written):
+    writer = written()
+    futures = [writer.submit(each) for each in (prediction(), label(value=1.0), label(value=0.0), label(value=1.0))]
+    writer.start()
+    assert [future.result(5).sequence for future in futures] == [1, 2, 3, 4]
+    assert LogReader(engine).by_identity("toy", "1").label == 1.0
+
+
+@pytest.mark.parametrize("identity", ["x" * 129, "a\0b"])
+def test_an_identity_that_not_every_database_keeps_is_refused_alone(engine, written, identity):
+    writer = written()
+    bad, good = writer.submit(prediction(identity)), writer.submit(prediction("y" * 128))
+    writer.start()
+    assert good.result(5).fresh
+    with pytest.raises(IdentityRefused):
+        bad.result(5)
+
+
+def test_a_full_disk_is_said_and_passes(written, tmp_path):
     engine = open_database(f"sqlite:///{tmp_path / 'log.db'}", durable=False)
     pages = {"most": 10_000}
     event.listen(engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages['most']}"))
-    writer = LogWriter(engine)
+    writer = written(engine)
     writer.start()
-    writer.probe(1)
+    assert writer.probe(1).result(5) == "writable"
     pages["most"] = 1
     big = prediction(request="x" * 100_000)
     with pytest.raises(LogUnavailable, match="full"):
         writer.submit(big).result(5)
     pages["most"] = 10_000
     assert writer.submit(big).result(5).fresh
-    writer.close()
     engine.dispose()
 
 
-def test_a_locked_database_is_said_and_passes(writer, engine, tmp_path, monkeypatch):
-    other = open_database(f"sqlite:///{tmp_path / 'log.db'}", durable=False)
+@pytest.mark.parametrize("log_url", ["sqlite"], indirect=True)
+def test_a_locked_database_is_said_and_passes(writer, engine, log_url):
+    other = open_database(log_url, durable=False)
     with other.begin():
         with pytest.raises(LogUnavailable, match="locked"):
             writer.submit(prediction()).result(10)
         with pytest.raises(LogUnavailable, match="locked"):
-            writer.probe(1)
+            writer.probe(1).result(10)
         assert LogReader(engine).last() == 0, "readers do not wait for writers"
     other.dispose()
     assert writer.submit(prediction()).result(5).fresh
 
 
-def test_two_processes_may_share_a_log(writer, engine):
-    second = LogWriter(engine)
+def test_two_processes_may_share_a_log(writer, written):
+    second = written()
     second.start()
     assert writer.submit(prediction("1")).result(5).sequence == 1
-    assert second.submit(prediction("2")).result(5).sequence == 2
-    assert writer.submit(prediction("2", answer="late")).result(5).answer == "{}"
-    second.close()
+    assert second.submit(label("1")).result(5).sequence == 2
+    assert writer.submit(prediction("3")).result(5).sequence == 3
+    assert second.submit(prediction("4")).result(5).sequence == 4
+    assert writer.submit(prediction("4", answer="late")).result(5).answer == "{}"
+
+
+def test_four_writers_at_once_neither_wait_for_ever_nor_share_a_number(log_url, written, engine):
+    engines = [open_database(log_url, durable=False) for _ in range(4)]
+    seen = [[] for _ in engines]
+
+    def numbers(engine, into):
+        """What a reader that follows the log sees: a number never comes before a smaller one."""
+        return lambda _: into.extend(each.sequence for each in LogReader(engine).events("toy", max(into, default=0)))
+
+    barrier = threading.Barrier(4)
+
+    def write(number, writer):
+        barrier.wait()
+        for turn in range(50):
+            records = [prediction(f"{turn % 25}"), prediction(f"{number}{turn:02}000"), label(f"{number}{turn:02}000")]
+            futures.extend([writer.submit(record) for record in records])
+
+    futures = []
+    writers = [written(each, after_commit=numbers(each, into)) for each, into in zip(engines, seen, strict=True)]
+    threads = [threading.Thread(target=write, args=each) for each in enumerate(writers)]
+    for each in (*writers, *threads):
+        each.start()
+    for thread in threads:
+        thread.join()
+    receipts = [future.result(30) for future in futures]
+    fresh = [receipt.sequence for receipt in receipts if receipt.fresh]
+    assert sorted(fresh) == list(range(1, 25 + 400 + 1))
+    for writer, into in zip(writers, seen, strict=True):
+        writer.nudge({"toy"})
+        writer.probe(1).result(5)
+        writer.probe(1).result(5)
+        assert into == list(range(1, 426))
+    for each in engines:
+        each.dispose()
 
 
 def test_durable_means_that_the_disk_is_waited_for(tmp_path):
@@ -163,8 +231,6 @@ def test_durable_means_that_the_disk_is_waited_for(tmp_path):
         engine.dispose()
 
 
-def test_a_log_that_cannot_be_read_says_so(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path / 'empty.db'}", durable=False)
+def test_a_log_that_cannot_be_read_says_so(engine):
     with pytest.raises(LogUnavailable, match="cannot be read"):
         LogReader(engine).by_id("x")
-    engine.dispose()
