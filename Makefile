@@ -16,7 +16,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export DO_NOT_TRACK ?= true
 export ORT_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help setup demo up down status check test e2e bench lock clean
+# A GPU adds its file; COMPOSE_FILE and the like choose other files and images, as for `docker compose` itself.
+ifneq ($(shell nvidia-smi --list-gpus 2>/dev/null),)
+up backup restore renew upgrade e2e: export COMPOSE_FILE := $(or $(COMPOSE_FILE),docker-compose.yml):infra/compose.gpu.yml
+endif
+up restore upgrade e2e: export ORRERY_BUILD ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+.PHONY: help setup demo story up down ps logs backup restore renew upgrade status check test e2e bench lock clean
 
 help:  ## show these verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,29 +39,65 @@ setup: $(BIN)/.ready  ## install the locked dependencies into .venv (TORCH=cpu o
 demo: setup  ## the whole loop: up, data, train, gate, promote, replay, lineage
 	$(BIN)/orrery demo
 
-up: setup  ## start the platform on this machine
-	$(BIN)/orrery up
+story: setup  ## what the README promises of the demo, asked of the platform that `demo` left running
+	$(BIN)/python -m pytest -m e2e tests/e2e/test_loop.py
 
-down: setup  ## stop what `up` started
-	$(BIN)/orrery down
+up:  ## start the platform in containers, and wait for its first models
+	@infra/docker/preflight
+	docker compose up --detach --build --remove-orphans
+	docker compose logs --follow --no-log-prefix bootstrap
+	@docker compose exec -T worker orrery status
 
-status: setup  ## services, models, freshness
+down:  ## stop what runs, containers and the demo's processes; data stay
+	@if docker info >/dev/null 2>&1; then docker compose down --remove-orphans; fi
+	@if [ -x $(BIN)/orrery ]; then $(BIN)/orrery down; fi
+
+ps:  ## the containers
+	@docker compose ps --all
+
+logs:  ## what the containers say (S=gateway: one of them)
+	@docker compose logs --follow --tail 100 $(S)
+
+backup:  ## everything that cannot be made again, into backups/<moment>
+	@infra/docker/backup
+
+restore:  ## a backup (FROM=backups/<moment>) into an empty platform
+	@infra/docker/preflight
+	@infra/docker/restore $(FROM)
+
+renew:  ## new secrets for the containers, when theirs are lost or known
+	docker compose run --rm init renew
+	docker compose up --detach --wait postgres
+	docker compose exec -T postgres psql --quiet --set ON_ERROR_STOP=1 --username postgres --file /run/orrery/roles.sql
+	docker compose up --detach --force-recreate
+
+upgrade:  ## bring the volumes of an older version up to this one, after a backup
+	infra/docker/preflight
+	docker compose build --quiet
+	infra/docker/backup
+	docker compose run --rm init upgrade
+	$(MAKE) up
+
+status: setup  ## services, models, freshness of the demo's platform
 	$(BIN)/orrery status
 
-check: setup  ## format, lint, types, imports, claims
+check: setup  ## format, lint, types, imports, images and configuration, claims
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_claims.py tests/test_house_rules.py
+	$(BIN)/hadolint infra/docker/Dockerfile
+	$(BIN)/shellcheck .ci/run infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
+	$(BIN)/compose-lint check --quiet --fail-on high docker-compose.yml
+	$(BIN)/python -m pytest tests/test_claims.py tests/test_house_rules.py tests/infra
 
 test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -m "not e2e and not containers" -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report
 
-e2e: setup  ## what the README promises, asked of the platform that `demo` left running
-	$(BIN)/python -m pytest -m e2e tests/e2e
+e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine
+	$(BIN)/python -m pytest -m containers tests/e2e/test_containers.py
 
 bench: setup  ## every benchmark; prints tables
 	$(BIN)/orrery bench all

@@ -161,17 +161,19 @@ def _row(
     return row
 
 
-def run(seconds: float, durable: bool, report: Progress) -> dict[str, Any]:
-    """All of it, in a home that is thrown away."""
+def embedded(home: Path) -> Settings:
+    """A gateway of its own home and port, with no catalogue."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    gateway, mlflow = GatewaySettings(port=port, poll_seconds=60), MlflowSettings(url="http://127.0.0.1:9")
+    return Settings(home=home, gateway=gateway, mlflow=mlflow)
+
+
+def run(seconds: float, durable: bool, report: Progress) -> dict[str, Any]:
+    """All of it, in a home that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            home=Path(folder),
-            gateway=GatewaySettings(port=port, poll_seconds=60),
-            mlflow=MlflowSettings(url="http://127.0.0.1:9"),
-        )
+        settings = embedded(Path(folder))
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"durable": durable})})
         bodies = prepare(settings, seconds, report)
         with served(settings) as key:

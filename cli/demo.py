@@ -46,7 +46,10 @@ def demo(
 
 def _start(configured: Settings) -> "tuple[Service, ...]":
     from cli.platform import start
+    from cli.services import services
 
+    if not configured.embedded:  # in containers: they are up, or this would not run
+        return services(configured)
     with announced("up", configured, "supervisor"):
         return start(configured)
 

@@ -15,12 +15,14 @@ from typing import Annotated, Literal
 import typer
 
 from cli.console import emit
-from cli.services import services
+from cli.services import here
 from cli.supervisor import SOCKET_PATH_LIMIT, Supervisor, port_free
 from orrery.adapters.audit_log import AuditBroken, AuditLog
 from orrery.settings import Settings, SettingsRefused, settings
 
 ROOT = Path(__file__).parents[1]
+NOTE = ROOT / "COMMIT"
+"""in an image: the commit it was built from"""
 DISK_BYTES, MEMORY_BYTES = 5 * 2**30, 4 * 2**30
 """what the data, the models and a training take"""
 
@@ -73,7 +75,8 @@ def python() -> Iterator[Finding]:
 
 def dependencies() -> Iterator[Finding]:
     """What is installed against the lock it was installed from."""
-    lock = ROOT / "requirements" / f"dev-{'gpu' if _version('torch').find('+cu') > 0 else 'cpu'}.txt"
+    role, kind = "trainer" if NOTE.is_file() else "dev", "gpu" if "+cu" in _version("torch") else "cpu"
+    lock = ROOT / "requirements" / f"{role}-{kind}.txt"
     wanted = dict(re.findall(r"^([A-Za-z0-9_.\-]+)==([^\s;]+)", lock.read_text(), re.MULTILINE))
     wrong = [name for name, version in wanted.items() if _version(name).partition("+")[0] != version.partition("+")[0]]
     found = f"{len(wanted)} packages as locked" if not wrong else f"not as locked: {', '.join(wrong[:5])}"
@@ -116,7 +119,9 @@ def home(configured: Settings) -> Iterator[Finding]:
 
 
 def platform(configured: Settings) -> Iterator[Finding]:
-    """The process manager, and the ports of what it runs."""
+    """The process manager, and the ports of what it runs; nothing where the platform runs elsewhere."""
+    if not configured.embedded:
+        return
     manager = Supervisor(configured.home)
     if manager.alive():
         down = [state.name for state in manager.states().values() if not state.up]
@@ -127,7 +132,7 @@ def platform(configured: Settings) -> Iterator[Finding]:
     yield _finding(
         "platform", not stale, "left by a killed run" if stale else "not running", "`orrery up` heals it", "note"
     )
-    for service in services(configured):
+    for service in here(configured):
         if service.port:
             free = port_free(service.host, service.port)
             mend = f"stop what listens there, or set {service.setting}"
@@ -135,7 +140,9 @@ def platform(configured: Settings) -> Iterator[Finding]:
 
 
 def tools() -> Iterator[Finding]:
-    """Programs beside Python."""
+    """Programs beside Python; an image has all it needs."""
+    if NOTE.is_file():
+        return
     for name, state, why in (
         ("git", "wrong", "install git: a model knows the commit it was trained by"),
         ("prometheus", "note", "optional: without it there are no graphs of the metrics"),
@@ -147,6 +154,9 @@ def tools() -> Iterator[Finding]:
 
 def repository() -> Iterator[Finding]:
     """The checkout, and whether it is the one that is installed."""
+    if NOTE.is_file():
+        yield Finding("commit", "ok", f"{NOTE.read_text().strip()[:12]}, in an image")
+        return
     git = shutil.which("git") or "git"
     asked = [git, "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False) if shutil.which("git") else None  # noqa: S603
@@ -157,7 +167,7 @@ def repository() -> Iterator[Finding]:
 
 def clock() -> Iterator[Finding]:
     """A clock that is plainly wrong breaks schedules, certificates and label times."""
-    released = (ROOT / "pyproject.toml").stat().st_mtime
+    released = (ROOT / "requirements").stat().st_mtime
     sane = time.time() >= released - 86_400
     zone = time.strftime("%Y-%m-%d %H:%M %Z")
     yield _finding("clock", sane, zone, "set the clock: files of this checkout are from the future")

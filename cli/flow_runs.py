@@ -63,7 +63,7 @@ class FlowRuns:
     def __init__(self, settings: "Settings") -> None:
         import httpx
 
-        self._url = settings.prefect_url
+        self._url, self._opened_at = settings.prefect_url, settings.opened_at("prefect")
         self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class FlowRuns:
 
     def url(self, run_id: str) -> str:
         """Where a person sees the run."""
-        return f"{self._url.removesuffix('/api')}/runs/flow-run/{run_id}"
+        return f"{self._opened_at}/runs/flow-run/{run_id}"
 
     def _outcome(self, run: Mapping[str, Any]) -> Outcome:
         message = (run.get("state") or {}).get("message") or ""

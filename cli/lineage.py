@@ -52,7 +52,7 @@ def _run(configured: Settings, run_id: str) -> dict[str, Any]:
     experiment = run["info"]["experiment_id"]
     return {
         "run_id": run_id,
-        "url": f"{configured.mlflow_url}/#/experiments/{experiment}/runs/{run_id}",
+        "url": f"{configured.opened_at('mlflow')}/#/experiments/{experiment}/runs/{run_id}",
         **{name: tags[name] for name in ANCESTRY if name in tags},
         "metrics": metrics,
     }

@@ -30,6 +30,7 @@ VERBS = {
     "down": Verb("Stop what `up` started.", "cli.platform", "down", PLATFORM),
     "status": Verb("Services, models, freshness.", "cli.status", "status", PLATFORM),
     "doctor": Verb("Find what is wrong with this machine, and how to mend it.", "cli.doctor", "doctor", PLATFORM),
+    "bootstrap": Verb("What a new platform needs first.", "cli.bootstrap", "bootstrap", PLATFORM),
     "demo": Verb("The whole loop: data, train, gate, promote, replay, lineage.", "cli.demo", "demo", PLATFORM),
     "keys": Verb("API keys of the gateway.", "cli.keys", "app", PLATFORM),
     "bench": Verb("Measure, and print the tables of the README.", "cli.bench", "bench", PLATFORM),
@@ -40,6 +41,7 @@ VERBS = {
     "promote": Verb("Make a version the champion.", "cli.models", "promote", LIFECYCLE),
     "rollback": Verb("Make the previous version the champion again.", "cli.models", "rollback", LIFECYCLE),
     "replay": Verb("Send past events to the gateway, labels when they arrive.", "cli.replay", "replay", TRAFFIC),
+    "parity": Verb("Features as served against features offline.", "cli.parity", "parity", TRAFFIC),
     "lineage": Verb("Where a prediction came from.", "cli.lineage", "lineage", TRAFFIC),
 }
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cli.console import progress, say
 from cli.keys import ensure_client_key
-from cli.services import Service, catalogue, orchestration, quiet, services
+from cli.services import Service, catalogue, here, orchestration, quiet, services
 from cli.supervisor import Supervisor, port_free
 from cli.supervisor_config import config
 from orrery.errors import OrreryError
@@ -28,6 +29,10 @@ class PortInUse(OrreryError):
 
 class ServiceFailed(OrreryError):
     """A service ended, or did not become healthy in time."""
+
+
+class RunsElsewhere(OrreryError):
+    """The settings say that another machine, or containers, run the platform."""
 
 
 class SettingsChanged(OrreryError):
@@ -65,14 +70,16 @@ def down() -> None:
 def start(configured: Settings) -> tuple[Service, ...]:
     """Bring every service up, wait until all are healthy, and return them.
 
-    Raises PortInUse or SettingsChanged before anything is started; ServiceFailed, naming the log.
+    Raises RunsElsewhere, PortInUse or SettingsChanged before anything is started; ServiceFailed, naming the log.
     """
-    table = services(configured)
+    if not configured.embedded:
+        raise RunsElsewhere("the platform runs elsewhere, as the addresses in the settings say; start it there")
+    table = here(configured)
     supervisor = manager(configured, table)
     _prepare(configured)
     bring_up(table, supervisor)
-    _deploy_flows(configured)
-    return table
+    deploy_flows(configured)
+    return services(configured)
 
 
 def manager(configured: Settings, table: tuple[Service, ...]) -> Supervisor:
@@ -111,15 +118,34 @@ def _prepare(configured: Settings) -> None:
 
 
 def write_prometheus(configured: Settings) -> None:
-    """Prometheus' configuration under home, with the addresses of these settings."""
+    """Prometheus' configuration and rules under home, with the addresses of these settings."""
+    import yaml
+
     source, target = ROOT / "infra" / "prometheus", configured.home / "prometheus"
-    gateway, own = configured.gateway, configured.prometheus
     target.mkdir(parents=True, exist_ok=True)
-    text = (source / "prometheus.yml").read_text()
-    text = text.replace("gateway:8000", f"{gateway.host}:{gateway.port}")
-    text = text.replace("prometheus:9090", f"{own.host}:{own.port}")
-    (target / "prometheus.yml").write_text(text)
-    (target / "rules.yml").write_text((source / "rules.yml").read_text())
+    written = yaml.safe_load((source / "prometheus.yml").read_text())
+    addresses = {
+        "gateway": configured.gateway_url,
+        "monitor": configured.monitor_url,
+        "prometheus": f"http://{configured.prometheus.host}:{configured.prometheus.port}",
+    }
+    if configured.alertmanager.url:
+        addresses["alertmanager"] = configured.alertmanager.url
+        written["alerting"] = {"alertmanagers": [_target(configured.alertmanager.url)]}
+    else:
+        del written["alerting"]
+    written["scrape_configs"] = [
+        job | _target(addresses[job["job_name"]]) for job in written["scrape_configs"] if job["job_name"] in addresses
+    ]
+    (target / "prometheus.yml").write_text(yaml.safe_dump(written, sort_keys=False))
+    for name in written["rule_files"]:
+        (target / name).write_text((source / name).read_text())
+
+
+def _target(address: str) -> dict[str, object]:
+    """An address as Prometheus writes it."""
+    parts = urlsplit(address)
+    return {"scheme": parts.scheme, "static_configs": [{"targets": [parts.netloc]}]}
 
 
 def _migrate_catalogue(configured: Settings) -> None:
@@ -140,7 +166,8 @@ def _migrate_catalogue(configured: Settings) -> None:
     mark.write_text(version("mlflow"))
 
 
-def _deploy_flows(configured: Settings) -> None:
+def deploy_flows(configured: Settings) -> None:
+    """Write pool, deployments and schedules to Prefect; again changes nothing."""
     with progress() as show:
         show("deployments", 0, 1, "")
         run_logged(configured, "deployments", ("pipelines.deployments",), orchestration(configured))

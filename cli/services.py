@@ -1,9 +1,9 @@
-"""The one table of what the platform runs: command, environment, health and port of each service."""
+"""The one table of the platform's services: command, environment, health and port of each, or where else it runs."""
 
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orrery.errors import OrreryError
@@ -21,6 +21,7 @@ class Service:
     name: str
     about: str
     command: tuple[str, ...]
+    """empty: it runs elsewhere, and is only asked for its health"""
     health: str
     """URL that answers 200 once the service works"""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -41,15 +42,32 @@ class Service:
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
-    """What runs with these settings, in the order of the start. What has a URL elsewhere is not started here."""
-    local = {
-        "mlflow": not settings.mlflow.url,
-        "prefect": not settings.prefect.url,
-        "gateway": not settings.gateway.url,
+    """What runs with these settings, in the order of the start. What has a URL runs elsewhere: no command here."""
+    table = [_mlflow(settings), _prefect(settings), _gateway(settings), _worker(settings), _monitor(settings)]
+    if settings.prometheus.url or _with_prometheus(settings):
+        table.append(_prometheus(settings))
+    elsewhere = {
+        name for name in ("mlflow", "prefect", "gateway", "monitor", "prometheus") if getattr(settings, name).url
     }
-    table = (_mlflow(settings), _prefect(settings), _gateway(settings), _worker(settings))
-    chosen = tuple(service for service in table if local.get(service.name, True))
-    return (*chosen, _prometheus(settings)) if _with_prometheus(settings) else chosen
+    if not settings.embedded:
+        elsewhere.add("worker")
+    placed = [replace(each, command=(), port=0) if each.name in elsewhere else each for each in table]
+    return (*placed, *_shown_elsewhere(settings))
+
+
+def here(settings: Settings) -> tuple[Service, ...]:
+    """Of the services those that `orrery up` starts."""
+    return tuple(service for service in services(settings) if service.command)
+
+
+def _shown_elsewhere(settings: Settings) -> Iterator[Service]:
+    """What `orrery up` never starts, where the settings say that it is."""
+    if settings.alertmanager.url:
+        url = settings.opened_at("alertmanager")
+        yield Service("alertmanager", "alerts", (), f"{settings.alertmanager.url}/-/ready", url=url)
+    if settings.grafana.url:
+        url = settings.opened_at("grafana")
+        yield Service("grafana", "dashboards", (), f"{settings.grafana.url}/api/health", url=url)
 
 
 def quiet(settings: Settings) -> dict[str, str]:
@@ -107,7 +125,7 @@ def _mlflow(settings: Settings) -> Service:
         environment=catalogue(settings),
         # /health is exempt from the check of the Host header: a real call proves more
         health=f"{settings.mlflow_url}/api/2.0/mlflow/experiments/search?max_results=1",
-        url=settings.mlflow_url,
+        url=settings.opened_at("mlflow"),
         host=where.host,
         port=where.port,
         setting="ORRERY_MLFLOW__PORT",
@@ -124,7 +142,7 @@ def _prefect(settings: Settings) -> Service:
         environment=orchestration(settings) | database,
         # /api/health always says yes
         health=f"{settings.prefect_url}/ready",
-        url=settings.prefect_url.removesuffix("/api"),
+        url=settings.opened_at("prefect"),
         host=where.host,
         port=where.port,
         setting="ORRERY_PREFECT__PORT",
@@ -138,7 +156,7 @@ def _gateway(settings: Settings) -> Service:
         about="predictions",
         command=_python("services.gateway"),
         health=f"{settings.gateway_url}/healthz",
-        url=f"{settings.gateway_url}/docs",
+        url=f"{settings.opened_at('gateway')}/docs",
         host=where.host,
         port=where.port,
         setting="ORRERY_GATEWAY__PORT",
@@ -165,6 +183,20 @@ def _worker(settings: Settings) -> Service:
     )
 
 
+def _monitor(settings: Settings) -> Service:
+    where = settings.monitor
+    return Service(
+        name="monitor",
+        about="what Prefect does not say in metrics",
+        command=_python("services.monitor"),
+        health=f"{settings.monitor_url}/healthz",
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_MONITOR__PORT",
+        after=("prefect",),
+    )
+
+
 def _prometheus(settings: Settings) -> Service:
     where, home = settings.prometheus, _folder(settings, "prometheus")
     address = f"{where.host}:{where.port}"
@@ -178,8 +210,8 @@ def _prometheus(settings: Settings) -> Service:
             "--storage.tsdb.retention.time=30d",
             f"--web.listen-address={address}",
         ),
-        health=f"http://{address}/-/ready",
-        url=f"http://{address}",
+        health=f"{where.url or f'http://{address}'}/-/ready",
+        url=settings.opened_at("prometheus"),
         host=where.host,
         port=where.port,
         setting="ORRERY_PROMETHEUS__PORT",

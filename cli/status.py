@@ -26,9 +26,10 @@ class ServiceStatus:
     service: str
     state: str
     healthy: bool
-    uptime_seconds: float
+    uptime_seconds: float | None
+    """None: it runs elsewhere"""
     url: str
-    log: str
+    log: str | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = Fa
     configured = settings()
     running = list(service_states(configured))
     if not any(each.healthy for each in running):
-        say("the platform is not running; `orrery up` starts it")
+        say("the platform is not running; `orrery up` starts it, or `make up` in containers")
     models = list(model_states(configured))
     fresh = [freshness(configured, name) for name in usecases.names()]
     if as_json:
@@ -83,12 +84,17 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = Fa
 def service_states(configured: Settings) -> Iterator[ServiceStatus]:
     """Every service of these settings, as supervisord and its own health answer say."""
     supervisor = Supervisor(configured.home)
-    known = supervisor.states() if supervisor.alive() else {}
+    known = supervisor.states() if configured.embedded and supervisor.alive() else {}
     for service in services(configured):
-        yield _service(service, known.get(service.name), supervisor)
+        if service.command:
+            yield _here(service, known.get(service.name), supervisor)
+        else:
+            answers = healthy(service)
+            state = "answers" if answers else "silent"
+            yield ServiceStatus(service.name, state, answers, None, service.url, None)
 
 
-def _service(service: Service, state: State | None, supervisor: Supervisor) -> ServiceStatus:
+def _here(service: Service, state: State | None, supervisor: Supervisor) -> ServiceStatus:
     return ServiceStatus(
         service=service.name,
         state=state.state.lower() if state else "down",
@@ -167,8 +173,8 @@ def _last_prediction(configured: Settings, use_case: str) -> datetime | None:
 def _shown(row: Any) -> dict[str, Any]:
     """A row for a person: no log paths, moments to the minute, durations in words."""
     values = {name: value for name, value in asdict(row).items() if name != "log"}
-    if "uptime_seconds" in values:
-        values["uptime"] = str(timedelta(seconds=round(values.pop("uptime_seconds"))))
+    if (seconds := values.pop("uptime_seconds", None)) is not None:
+        values["uptime"] = str(timedelta(seconds=round(seconds)))
     return {
         name.replace("_", " "): f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value
         for name, value in values.items()

@@ -1,6 +1,5 @@
 """The steps of the demo for one use case, each by the same parts that a person would call."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,37 +171,15 @@ class Story:
 
         Degraded answers may come from rules alone, so up to that many events have nothing to compare.
         """
-        from orrery.adapters.feature_store import FeatureStore
-        from orrery.building import rows_between
-        from orrery.parity import compare
-        from orrery.preparation import current
+        from cli.parity import compared
 
         sent = {event.identity: event.moment for event in script.events if event.kind == "predict"}
-        case = usecases.case(self.use_case)
         last = max(sent.values()) + timedelta(microseconds=1)
-        rows = rows_between(
-            case, current(self.use_case, self.configured), min(sent.values()), last, FeatureStore(self.configured)
-        )
-        offline = rows.set_index(self.training.identity)
-        found = compare(self._seen(set(sent)), offline, case.serving.feature_names)
+        found = compared(self.configured, self.use_case, min(sent.values()), last, sent.keys())
         if found.mismatches or found.rows + degraded < len(sent):
             worst = f"; for instance {found.worst[0]}" if found.worst else ""
             raise ParityBroken(f"{found.mismatches} of {found.rows} rows differ, {len(sent)} were sent{worst}")
         return {"rows": found.rows, "mismatches": found.mismatches}
-
-    def _seen(self, sent: set[str]) -> Iterator[tuple[str, list[float]]]:
-        """Identity and model inputs of the sent events, as the prediction log has them."""
-        from orrery.adapters.database import open_database
-        from orrery.adapters.prediction_log import LogReader
-
-        names = usecases.serving(self.use_case).feature_names
-        log, last = LogReader(open_database(self.configured.log_url, self.configured.log.durable)), 0
-        while page := log.since(self.use_case, last):
-            last = page[-1].sequence
-            for record in (each.record for each in page):
-                if record.identity in sent and record.features is not None:
-                    values = json.loads(record.features)
-                    yield record.identity, [values[name] for name in names]
 
 
 @contextmanager

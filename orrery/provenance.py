@@ -18,10 +18,10 @@ UNKNOWN = "unknown"
 
 
 def git_commit(settings: Settings, root: Path = ROOT) -> str:
-    """The commit of the code, `-dirty` when files differ from it; without git what the build said, or `unknown`."""
-    git = shutil.which("git")
+    """The commit of the code, `-dirty` when files differ from it; without git what the build noted, or `unknown`."""
+    git, note = shutil.which("git"), root / "COMMIT"
     if git is None or not (root / ".git").exists():
-        return settings.build or UNKNOWN
+        return settings.build or (note.read_text().strip() if note.is_file() else UNKNOWN)
     command = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return found.stdout.strip() or settings.build or UNKNOWN

@@ -54,7 +54,7 @@ def facts(candidate: Candidate, report: Report, configured: Settings) -> dict[st
         "test_last": report.last.isoformat(),
         "latency_ms": round(report.latency_ms, 3),
         "champion_before": report.champion_version or "",
-        "run_url": f"{configured.mlflow_url}/#/runs/{candidate.run_id}",
+        "run_url": f"{configured.opened_at('mlflow')}/#/runs/{candidate.run_id}",
     }
 
 

@@ -131,14 +131,14 @@ def test_parity_of_all_that_was_sent(replayed, monkeypatch):
     story, script, offline = replayed
     width = len(offline.columns) - 1
     seen = [(str(n), [value] * width) for n, value in zip((1, 2, 3), (1.0, 2.5, 3.0), strict=True)]
-    monkeypatch.setattr(Story, "_seen", lambda self, sent: seen)
+    monkeypatch.setattr("cli.parity.seen", lambda *_: seen)
     assert story.parity(script, 0) == {"rows": 3, "mismatches": 0}
 
-    monkeypatch.setattr(Story, "_seen", lambda self, sent: seen[:2])
+    monkeypatch.setattr("cli.parity.seen", lambda *_: seen[:2])
     assert story.parity(script, 1) == {"rows": 2, "mismatches": 0}, "rules alone answered one"
     with pytest.raises(ParityBroken, match="3 were sent"):
         story.parity(script, 0)
 
-    monkeypatch.setattr(Story, "_seen", lambda self, sent: [*seen[:2], ("3", [4.0] * width)])
+    monkeypatch.setattr("cli.parity.seen", lambda *_: [*seen[:2], ("3", [4.0] * width)])
     with pytest.raises(ParityBroken, match="1 of 3 rows differ"):
         story.parity(script, 0)

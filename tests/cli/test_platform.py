@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from cli import platform
-from cli.platform import PortInUse, ServiceFailed, SettingsChanged, bring_up, healthy, manager
-from cli.services import PrometheusMissing, Service, services
+from cli.platform import PortInUse, RunsElsewhere, ServiceFailed, SettingsChanged, bring_up, healthy, manager, start
+from cli.services import PrometheusMissing, Service, here, services
 from cli.supervisor import ProcessManagerFailed, Supervisor, port_free
 from cli.supervisor_config import NotConfigurable, config
 from orrery.settings import GatewaySettings, MlflowSettings, PrometheusSettings, Settings, child_environment, variables
@@ -58,7 +58,7 @@ def _processes(supervisor: Supervisor) -> list[psutil.Process]:
 
 def test_every_port_is_a_setting(settings):
     known = {name: default for name, default, _ in variables()}
-    table = services(settings)
+    table = here(settings)
 
     assert len({service.name for service in table}) == len(table)
     for service in table:
@@ -67,7 +67,7 @@ def test_every_port_is_a_setting(settings):
         if service.port:
             assert known[service.setting] == service.port
             assert f":{service.port}" in service.health
-            assert any(str(service.port) in part for part in service.command) or service.name == "gateway"
+            assert any(str(service.port) in part for part in service.command) or service.name in {"gateway", "monitor"}
 
 
 def test_what_runs_elsewhere_is_not_started(home):
@@ -76,7 +76,21 @@ def test_what_runs_elsewhere_is_not_started(home):
         gateway=GatewaySettings(url="http://gateway:8000"),
         prometheus=PrometheusSettings(enabled="never"),
     )
-    assert [service.name for service in services(elsewhere)] == ["prefect", "worker"]
+    assert [service.name for service in here(elsewhere)] == ["prefect", "worker", "monitor"]
+    assert elsewhere.embedded
+
+
+def test_where_all_runs_elsewhere_nothing_is_started_and_all_is_shown(home):
+    urls = {name: {"url": f"http://{name}:1", "public_url": f"http://127.0.0.1:{each}"} for each, name in enumerate(
+        ("mlflow", "gateway", "monitor", "prometheus", "alertmanager", "grafana"))}  # fmt: skip
+    containers = Settings.model_validate({**urls, "prefect": {"url": "http://prefect:4200/api"}})
+    table = services(containers)
+
+    assert here(containers) == ()
+    assert {service.name for service in table} == {*urls, "prefect", "worker"}
+    assert {service.url for service in table} >= {"http://127.0.0.1:0", "http://prefect:4200", "http://127.0.0.1:5"}
+    with pytest.raises(RunsElsewhere, match="elsewhere"):
+        start(containers)
 
 
 def test_prometheus_that_must_be_there(home, monkeypatch):

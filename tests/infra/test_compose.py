@@ -1,0 +1,123 @@
+"""The compose file: it agrees with the settings and with what the local runner starts, and is as hard as it says."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.services import here
+from orrery.settings import variables
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+TEXT = FILE.read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+LOCK = dict(
+    line.split()[:2] for line in (ROOT / "infra" / "docker" / "images.lock").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+)  # fmt: skip
+
+
+def test_it_stays_small():
+    assert len(TEXT.splitlines()) < 250
+
+
+def test_every_setting_it_names_exists():
+    known = {name for name, _, _ in variables()}
+    assert set(re.findall(r"\bORRERY_[A-Z_]+", TEXT)) <= known
+    for script in (ROOT / "infra" / "docker").iterdir():
+        if script.is_file() and script.name != "preflight":  # it makes a name of a service's
+            assert set(re.findall(r"\bORRERY_[A-Z_]+", script.read_text())) <= known, script
+
+
+def test_it_runs_what_the_local_runner_runs(settings):
+    for service in here(settings):
+        if service.name == "prometheus":
+            continue  # an image of its own
+        given = [str(part) for part in SERVICES[service.name]["command"]]
+        known = {sys.executable: "python", settings.mlflow.host: "0.0.0.0"}
+        local = [known.get(part, part) for part in service.command]
+        local = [part.replace(str(settings.home / "mlflow"), "/var/lib/orrery") for part in local]
+        assert given[: len(local)] == local, service.name
+        assert set(given[len(local) :]) <= {"--with-healthcheck"}, service.name
+
+
+@pytest.mark.parametrize("files", [[], ["infra/compose.gpu.yml"]], ids=["cpu", "gpu"])
+def test_compose_accepts_it(files):
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose here")
+    chosen = [word for file in ["docker-compose.yml", *files] for word in ("-f", file)]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["docker", "compose", *chosen, "config", "--quiet"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_gpu_file_speaks_of_services_that_exist():
+    gpu = yaml.safe_load((ROOT / "infra" / "compose.gpu.yml").read_text())["services"]
+    assert set(gpu) == {"worker", "torchserve"}
+    for name, service in gpu.items():
+        assert service["build"]["args"] == {"TORCH": "gpu"}
+        assert "TORCH" in SERVICES[name]["build"]["args"]
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["restart"] == ("no" if name in {"init", "migrate", "bootstrap"} else "unless-stopped")
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert "healthcheck" in service or service["restart"] == "no"
+    if service.get("ports"):
+        assert "edge" in service["networks"]
+    else:
+        assert "edge" not in service.get("networks", [])
+
+
+def test_what_holds_data_is_on_no_network_with_a_way_out():
+    assert [name for name, network in COMPOSE["networks"].items() if not network.get("internal")] == ["edge"]
+    for name in ("postgres", "redis", "torchserve", "worker"):
+        assert "edge" not in SERVICES[name]["networks"]
+
+
+def test_images_are_pinned_and_their_digests_noted():
+    named = {match for service in SERVICES.values() for match in re.findall(r":-([^}]+)}", service["image"])}
+    named.add(re.search(r"PYTHON_IMAGE:-([^}]+)}", TEXT)[1])
+    assert named
+    for image in named:
+        assert not image.endswith((":latest", ":main")), image
+        assert image in LOCK, f"{image} is not in infra/docker/images.lock"
+    for digest in LOCK.values():
+        assert digest == "-" or re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+
+
+def test_our_images_carry_the_version():
+    ours = {service["image"] for service in SERVICES.values() if service["image"].startswith("orrery/")}
+    assert {image.split(":")[1] for image in ours} == {VERSION}
+    assert COMPOSE["x-build"]["labels"]["org.opencontainers.image.version"] == VERSION
+
+
+def test_no_secret_is_written_in_it():
+    for name, service in SERVICES.items():
+        for variable in service.get("environment", {}):
+            if re.search("PASSWORD|SECRET|TOKEN|KEY", variable):
+                assert variable.endswith("_FILE"), f"{name}: {variable}"
