@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ def test_a_first_start_that_is_killed_halfway_begins_anew(stack):
 
 def test_it_comes_up_with_a_champion(stack):
     began = time.monotonic()
-    done = stack.run("make", "up")
+    with ThreadPoolExecutor(1) as watching:
+        ready = watching.submit(_wait, lambda: httpx.get(f"{GATEWAY}/readyz").is_success, 300)
+        done = stack.run("make", "up")
+        figures["up_to_ready_gateway_seconds"] = round(ready.result() - began)
     figures["up_to_first_champion_seconds"] = round(time.monotonic() - began)
     stack.wait_whole()
     assert f"http://127.0.0.1:{PORTS['GATEWAY']}/docs" in done.stdout
@@ -352,11 +356,8 @@ def _note(stack: Stack, command: str) -> str:
 def test_the_memory_of_all_of_it(stack):
     asked = ["docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"]
     used = dict(line.split(" / ")[0].split(" ", 1) for line in stack.run(*asked).stdout.splitlines())
-    mine = {
-        name: _megabytes(text)
-        for name, text in used.items()
-        if name.startswith(f"{stack.environment['COMPOSE_PROJECT_NAME']}-")
-    }
+    services = {found["Name"].removeprefix("/"): service for service, found in stack.containers().items()}
+    mine = {services[name]: _megabytes(text) for name, text in used.items() if name in services}
     figures["memory_megabytes"] = {**mine, "all": round(sum(mine.values()))}
     assert sum(mine.values()) < 4096
 
@@ -372,11 +373,12 @@ def test_down_leaves_nothing(stack):
     assert not stack.remains()
 
 
-def _wait(question: Any, seconds: float = 20) -> None:
+def _wait(question: Any, seconds: float = 20) -> float:
+    """The moment at which the answer was yes."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with suppress(httpx.HTTPError):
             if question():
-                return
+                return time.monotonic()
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s")

@@ -15,8 +15,6 @@ from orrery.adapters.database import open_database
 from orrery.bundle import Bundle
 from orrery.settings import Settings, child_environment, load
 
-sys.path.append(str(ROOT / "tests" / "orrery" / "adapters"))  # where postgres_server lies
-
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
