@@ -44,9 +44,11 @@ story: setup  ## what the README promises of the demo, asked of the platform tha
 
 up:  ## start the platform in containers, and wait for its first models
 	@infra/docker/preflight
-	docker compose up --detach --build --remove-orphans
-	docker compose logs --follow --no-log-prefix bootstrap
+	@docker compose up --detach --build --remove-orphans || { docker compose logs --no-log-prefix init >&2; exit 1; }
+	@docker compose logs --follow --no-log-prefix bootstrap
 	@docker compose exec -T worker orrery status
+	@test "$$(docker compose ps --all --format '{{.ExitCode}}' bootstrap)" = 0 \
+	  || { echo 'orrery: there is no champion for each use case yet; see `docker compose logs bootstrap`' >&2; exit 1; }
 
 down:  ## stop what runs, containers and the demo's processes; data stay
 	@if docker info >/dev/null 2>&1; then docker compose down --remove-orphans; fi

@@ -50,6 +50,9 @@ class PrefectSettings(_Group):
     url: str = Field("", description="API address of a Prefect that runs elsewhere; empty: http://host:port/api")
     public_url: str = Field("", description="what a person opens, where it is not the url without /api")
     pool: str = Field("orrery", description="work pool of the deployments")
+    schedules: bool = Field(
+        True, description="whether flows are deployed with live schedules; one that is off is switched on in Prefect"
+    )
 
 
 class GatewaySettings(_Group):

@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron
 
 import usecases
-from orrery.settings import Settings, settings
+from orrery.settings import PrefectSettings, Settings, settings
 from pipelines.release import PROMOTED, REFUSED
 
 ROOT = Path(__file__).parent.parent
@@ -29,14 +29,14 @@ _NIGHTLY = "30 1 * * *"
 
 def deployments(configured: Settings | None = None) -> list[RunnerDeployment]:
     """What there is to deploy. Schedules are live: one that is shown is one that runs; Prefect can pause it."""
-    pool = (configured or settings()).prefect.pool
+    prefect = (configured or settings()).prefect
     release, materialize = _flow("release"), _flow("materialize")
     return [
         deployment
         for name in usecases.names()
         for deployment in (
-            _deployment(release, name, usecases.training(name).schedule, pool),
-            _deployment(materialize, name, _NIGHTLY, pool),
+            _deployment(release, name, usecases.training(name).schedule, prefect),
+            _deployment(materialize, name, _NIGHTLY, prefect),
         )
     ]
 
@@ -46,12 +46,12 @@ def _flow(name: str) -> Any:
     return Flow.from_source(source=str(ROOT), entrypoint=f"pipelines/{name}.py:{name}")
 
 
-def _deployment(flow: Any, use_case: str, cron: str, pool: str) -> RunnerDeployment:
+def _deployment(flow: Any, use_case: str, cron: str, prefect: PrefectSettings) -> RunnerDeployment:
     made: RunnerDeployment = flow.to_deployment(
         name=use_case,
         parameters={"use_case": use_case},
-        schedule=Cron(cron, timezone="UTC"),
-        work_pool_name=pool,
+        schedule=Cron(cron, timezone="UTC", active=prefect.schedules),
+        work_pool_name=prefect.pool,
         tags=[use_case],
     )
     return made

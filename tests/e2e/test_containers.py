@@ -14,7 +14,7 @@ import pytest
 
 from cli.supervisor import Supervisor
 from orrery.settings import GatewaySettings, Settings
-from tests.e2e.conftest import Platform
+from tests.e2e.conftest import ORRERY, Platform
 from tests.e2e.stack import PORTS, ROOT, STEPS_ONCE, Stack, engine
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -65,7 +65,7 @@ def platform(stack: Stack, tmp_path: Path) -> Iterator[Platform]:
 
 
 def orrery(where: Stack, *arguments: str, check: bool = True) -> Any:
-    return where.run(str(ROOT / ".venv" / "bin" / "orrery"), *arguments, check=check)
+    return where.run(str(ORRERY), *arguments, check=check)
 
 
 def prometheus(question: str) -> float:

@@ -141,6 +141,19 @@ def test_a_transient_error_is_tried_again_and_another_is_not(prefect_url, monkey
         assert len(tried) == times
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_schedules_are_live_unless_the_settings_say_otherwise(settings, live):
+    from orrery.settings import PrefectSettings
+    from pipelines.deployments import deployments
+
+    changed = settings.model_copy(update={"prefect": PrefectSettings(schedules=live)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [schedule.active for each in deployments(changed) for schedule in each.schedules]
+    assert found
+    assert set(found) == {live}
+
+
 def test_deployments_are_written_once_and_again(prefect_url, settings):
     from pipelines import deployments
 
