@@ -9,19 +9,18 @@ import typer
 
 import usecases
 from cli.console import emit, progress
+from cli.replay import FORMATS
 from orrery.recording import micros
 from orrery.settings import Settings, settings
 
 if TYPE_CHECKING:
     from orrery.parity import Parity
 
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-
 
 def parity(
     use_case: Annotated[str, typer.Argument(help="Which use case.")],
-    first: Annotated[datetime, typer.Option("--from", help="First event time (UTC).", formats=_FORMATS)],
-    last: Annotated[datetime, typer.Option("--to", help="First event time after the window (UTC).", formats=_FORMATS)],
+    first: Annotated[datetime, typer.Option("--from", help="First event time (UTC).", formats=FORMATS)],
+    last: Annotated[datetime, typer.Option("--to", help="First event time after the window (UTC).", formats=FORMATS)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare the features that models saw with those of the same events offline: counts exactly, the rest to float32.

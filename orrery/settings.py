@@ -103,14 +103,12 @@ class MonitorSettings(_Group):
     host: str = Field("127.0.0.1", description="where the monitor listens")
     port: int = Field(8001, ge=1, le=65535, description="the monitor's port")
     url: str = Field("", description="address of a monitor that runs elsewhere; empty: http://host:port")
-    public_url: str = Field("", description="what a person opens, where it is not the url")
     poll_seconds: float = Field(5.0, gt=0, le=60, description="how often the monitor asks Prefect")
 
 
 class AlertmanagerSettings(_Group):
     """Where alerts go. `orrery up` starts none; an address makes Prometheus send to it."""
 
-    host: str = Field("127.0.0.1", description="where Alertmanager is published")
     port: int = Field(9093, ge=1, le=65535, description="Alertmanager's port")
     url: str = Field("", description="address of an Alertmanager; empty: alerts are only shown by Prometheus")
     public_url: str = Field("", description="what a person opens, where it is not the url")
@@ -119,7 +117,6 @@ class AlertmanagerSettings(_Group):
 class GrafanaSettings(_Group):
     """The dashboards. `orrery up` starts none."""
 
-    host: str = Field("127.0.0.1", description="where Grafana is published")
     port: int = Field(3000, ge=1, le=65535, description="Grafana's port")
     url: str = Field("", description="address of a Grafana; empty: there is none")
     public_url: str = Field("", description="what a person opens, where it is not the url")
@@ -178,9 +175,7 @@ class Settings(BaseSettings):
         """Whether `orrery up` runs the platform; not so where every address is elsewhere, as in containers."""
         return not (self.mlflow.url and self.prefect.url and self.gateway.url)
 
-    def opened_at(
-        self, part: Literal["mlflow", "prefect", "gateway", "monitor", "prometheus", "alertmanager", "grafana"]
-    ) -> str:
+    def opened_at(self, part: Literal["mlflow", "prefect", "gateway", "prometheus", "alertmanager", "grafana"]) -> str:
         """What a person opens in a browser."""
         where = getattr(self, part)
         address = where.url.removesuffix("/api") or f"http://{where.host}:{where.port}"

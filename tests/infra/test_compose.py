@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cli.services import here
+from orrery.installation import DATABASES
 from orrery.settings import variables
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,7 @@ FILE = ROOT / "docker-compose.yml"
 TEXT = FILE.read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+HBA = (ROOT / "infra" / "postgres" / "pg_hba.conf").read_text()
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 LOCK = dict(
     line.split()[:2] for line in (ROOT / "infra" / "docker" / "images.lock").read_text().splitlines()
@@ -114,6 +116,14 @@ def test_our_images_carry_the_version():
     ours = {service["image"] for service in SERVICES.values() if service["image"].startswith("orrery/")}
     assert {image.split(":")[1] for image in ours} == {VERSION}
     assert COMPOSE["x-build"]["labels"]["org.opencontainers.image.version"] == VERSION
+
+
+def test_every_database_is_let_in_backed_up_and_restored():
+    for name in DATABASES:
+        assert re.search(rf"^host +{name} +{name} +samenet +scram-sha-256$", HBA, re.M), name
+    for script in ("backup", "restore"):
+        text = (ROOT / "infra" / "docker" / script).read_text()
+        assert f"for database in {' '.join(DATABASES)}; do" in text, script
 
 
 def test_no_secret_is_written_in_it():

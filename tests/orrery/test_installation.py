@@ -155,7 +155,7 @@ def test_a_salt_is_never_used_twice():
     assert verifier("pencil") != verifier("pencil")
 
 
-def test_roles_can_be_applied_again(volumes):
+def test_roles_and_databases_are_made_only_where_they_are_missing():
     text = roles({"orrery": "secret"})
     assert "secret" not in text
     assert text.count("WHERE NOT EXISTS") == 2
