@@ -336,12 +336,13 @@ def test_volumes_of_another_version_are_refused_and_upgraded(stack, platform):
     assert not platform.predict().json()["degraded"], "what runs goes on"
     _note(stack, f"rm -f {NOTE}; echo '{json.dumps(note)}' >")
     before = set((ROOT / "backups").glob("*"))
+    stack.compose("down")  # as one that was stopped before the new version came
     stack.run("make", "upgrade")
     stack.wait_whole(120)
     for folder in set((ROOT / "backups").glob("*")) - before:
         stack.run("rm", "-r", str(folder))
     assert json.loads(_note(stack, "cat"))["orrery"] != "0.0.9"
-    assert not platform.predict().json()["degraded"]
+    platform.wait(lambda: not platform.predict().json()["degraded"])
 
 
 NOTE = "/run/orrery/installation.json"
