@@ -55,6 +55,6 @@ def _start(configured: Settings) -> "tuple[Service, ...]":
 
 
 def _row(use_case: str, told: Told) -> dict[str, Any]:
-    test = {name: round(value, 4) for name, value in told.test.items()}
+    test = {name: round(told.test[name], 4) for name in usecases.training(use_case).gate.compare}
     row = {"use case": use_case, "data": told.data_version[:8], "model": told.model_version, "gate": told.gate}
     return row | test | told.served | {f"parity {name}": value for name, value in told.parity.items()}

@@ -12,11 +12,11 @@ import usecases
 from cli.console import emit, say, screen
 from cli.gateway import check_gateway
 from cli.keys import client_key
-from cli.tally import Tally
-from cli.traffic import Event, Pace, Target, by_rate, by_speed, send
+from cli.tally import Online, Tally
+from cli.traffic import Event, Pace, React, Target, by_rate, by_speed, send
 from orrery.errors import OrreryError
 from orrery.settings import Settings, settings
-from orrery.usecase import Serving
+from orrery.usecase import Serving, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,15 @@ def replay(
     rate: Annotated[float | None, typer.Option(min=0.01, help="events a second  (default 50)")] = None,
     speed: Annotated[float | None, typer.Option(min=0.01, help="event time, so many times as fast")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="predictions at most")] = None,
+    clients: Annotated[
+        bool, typer.Option("--clients/--no-clients", help="simulated clients react, where the use case has them")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="the result as JSON")] = False,
 ) -> None:
     """Send past events to the gateway in event order; labels follow when they arrived.
 
-    The exit status is 1 when an event failed.
+    Simulated clients click on what they are shown; what these clicks teach the online store, no data set knows, so
+    `orrery parity` holds for replays without them. The exit status is 1 when an event failed.
 
     Example: orrery replay fraud --from 2018-09-12 --to 2018-09-13 --rate 100
     """
@@ -60,7 +64,8 @@ def replay(
         raise WrongPace("give --rate or --speed, not both")
     start = first.replace(tzinfo=UTC)
     script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit)
-    result = run(settings(), use_case, script, by_speed(speed, start) if speed else by_rate(rate or 50.0))
+    pace = by_speed(speed, start) if speed else by_rate(rate or 50.0)
+    result = run(settings(), use_case, script, pace, clients=clients)
     emit(result, as_json, title=f"replay of {use_case}")
     raise typer.Exit(1 if result["errors"] else 0)
 
@@ -99,12 +104,35 @@ def write_script(
     return Script(events, truth)
 
 
-def run(configured: Settings, use_case: str, script: Script, pace: Pace) -> dict[str, Any]:
-    """Send a script with a live display and return the counts of `Tally.result`."""
-    tally = Tally(script.truth, usecases.serving(use_case).monitored_output, len(script.events))
+def run(configured: Settings, use_case: str, script: Script, pace: Pace, *, clients: bool = False) -> dict[str, Any]:
+    """Send a script with a live display and return the counts of `Tally.result`. `clients`: they react to answers."""
+    serving, training = usecases.serving(use_case), usecases.training(use_case)
+    tally = Tally(script.truth, serving.monitored_output, len(script.events), _online(serving, training))
     target = Target(f"{configured.gateway_url}/v1/{use_case}/", client_key(configured))
-    asyncio.run(_watched(send(script.events, pace, target, tally), tally))
+    react = _reacting(serving, training) if clients and training.react else lambda *_: ()
+    asyncio.run(_watched(send(script.events, pace, target, tally, react), tally))
     return tally.result()
+
+
+def _online(serving: Serving, training: Training) -> Online | None:
+    worth = training.online
+    if worth is None:
+        return None
+    return lambda answers, told: worth(answers, [serving.feedback.model_validate_json(body) for body in told])
+
+
+def _reacting(serving: Serving, training: Training) -> React:
+    """The simulated clients of a use case, as events."""
+
+    def react(event: Event, answer: dict[str, Any]) -> list[Event]:
+        assert training.react is not None
+        said = training.react(serving.request.model_validate_json(event.body), answer)
+        return [
+            Event(serving.label_arrival(body), "feedback", serving.identity(body), event.keys, body.model_dump_json())
+            for body in said
+        ]
+
+    return react
 
 
 async def _watched(sending: Any, tally: Tally) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import usecases
@@ -20,6 +20,10 @@ RATE = 150.0
 """events a second of the replay: predictions, and labels that arrive meanwhile"""
 SERVED_SECONDS = 30.0
 """the longest a gateway may take to serve a new champion; it follows within two seconds"""
+
+
+_CLIENTS_SHARE = 10
+"""of the predictions, one in so many more is shown to simulated clients"""
 
 
 class DemoFailed(OrreryError):
@@ -64,13 +68,14 @@ class Story:
         served = self._do("replay", "gateway", lambda: self.replay(script))
         self._do("lineage", "gateway", lambda: self.lineage(served["telling_prediction"]))
         parity = self._do("parity", "gateway", lambda: self.parity(script, served["degraded"]))
+        clicked = self._do("clients", "gateway", lambda: self.clients(script)) if self.training.react else {}
         measured = {row["metric"]: row["candidate"] for row in outcome.tables["metrics"]}
         return Told(
             data_version=data_version,
             model_version=str(facts["version"]),
             gate="passed",
-            test={name: measured[name] for name in self.training.gate.compare},
-            served={name: served[name] for name in ("predictions", "errors", "p50_ms", "p99_ms")},
+            test=measured,
+            served={name: served[name] for name in ("predictions", "errors", "p50_ms", "p99_ms")} | clicked,
             parity=parity,
         )
 
@@ -139,14 +144,28 @@ class Story:
 
     def replay(self, script: "Script") -> dict[str, Any]:
         """The events over HTTP. Raises DemoFailed when one of them failed."""
+        return self._replayed(script, clients=False)
+
+    def clients(self, script: "Script") -> dict[str, Any]:
+        """The events after those of `script`, to whose answers simulated clients react: what these were worth."""
+        from cli.replay import read_script
+
+        later = script.events[-1].moment + timedelta(microseconds=1)
+        most = max(self.predictions // _CLIENTS_SHARE, 1)
+        script = read_script(self.configured, self.use_case, later, datetime.now(UTC), most)
+        worth: dict[str, Any] = self._replayed(script, clients=True)["online"]
+        return worth
+
+    def _replayed(self, script: "Script", *, clients: bool) -> dict[str, Any]:
         from cli.replay import run
         from cli.traffic import by_rate
 
-        counted = run(self.configured, self.use_case, script, by_rate(RATE))
+        counted = run(self.configured, self.use_case, script, by_rate(RATE), clients=clients)
         if counted["errors"]:
             raise DemoFailed(f"{counted['errors']} of {len(script.events)} events failed: {counted['reasons']}")
-        shown = ("predictions", "degraded", "labels", "rate", "p50_ms", "p99_ms", "decisions", "positives", "ap")
-        screen().print(table({name.replace("_", " "): counted[name] for name in shown}))
+        shown = {name: counted[name] for name in ("predictions", "degraded", "labels", "rate", "p50_ms", "p99_ms")}
+        shown |= counted["online"]
+        screen().print(table({name.replace("_", " "): value for name, value in shown.items()}))
         return counted
 
     def _last_moment(self, start: datetime) -> datetime:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from cli.traffic import Reply
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+Online = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], Mapping[str, Any]]
+"""answers, JSON of the feedback -> what they were worth"""
 POSITIVE = 0.5
 """a label above it is a positive"""
 
@@ -20,17 +22,21 @@ POSITIVE = 0.5
 class Tally:
     """Counts replies.
 
-    `truth` is identity -> label as the data set knows it; the gateway learns a label only when it arrives.
+    `truth` is identity -> label as the data set knows it; the gateway learns a label only when it arrives. `online`
+    says what answers and the feedback to them were worth; without it they are decisions and scores of a class.
     """
 
-    def __init__(self, truth: Mapping[str, float], score: str, total: int) -> None:
+    def __init__(self, truth: Mapping[str, float], score: str, total: int, online: Online | None = None) -> None:
         self._truth = truth
         self._score = score
         self._total = total
+        self._online = online
         self._began = time.monotonic()
         self._milliseconds: list[float] = []
         self._scores: list[float] = []
         self._labels: list[float] = []
+        self._answers: list[Mapping[str, Any]] = []
+        self._feedback: list[str] = []
         self.replies = self.predictions = self.feedback = self.degraded = 0
         self.reasons: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
@@ -46,6 +52,8 @@ class Tally:
             self.reasons[reply.reason] += 1
         elif reply.event.kind == "feedback":
             self.feedback += 1
+            if self._online:
+                self._feedback.append(reply.event.body)
         else:
             self._count_prediction(reply)
 
@@ -56,6 +64,9 @@ class Tally:
         self.degraded += bool(answer.get("degraded"))
         self.versions[str(answer.get("model_version"))] += 1
         self._last[str(answer.get("decision"))] = answer.get("prediction_id", "")
+        if self._online:
+            self._answers.append(answer)
+            return
         label = self._truth.get(reply.event.identity)
         if (decision := answer.get("decision")) is not None:
             self.decisions[decision] += 1
@@ -65,7 +76,11 @@ class Tally:
             self._labels.append(label)
 
     def result(self) -> dict[str, Any]:
-        """Everything counted, for a table or JSON. Milliseconds; `ap` is None while there is no positive."""
+        """Everything counted, for a table or JSON, and what the answers were worth. Milliseconds."""
+        worth = dict(self._online(self._answers, self._feedback)) if self._online else self._classified()
+        return {**self._counted(), "telling_prediction": self._telling(), "online": worth}
+
+    def _counted(self) -> dict[str, Any]:
         seconds = time.monotonic() - self._began
         p50, p99 = np.percentile(self._milliseconds, (50, 99)) if self._milliseconds else (None, None)
         return {
@@ -79,13 +94,16 @@ class Tally:
             "p50_ms": None if p50 is None else round(float(p50), 2),
             "p99_ms": None if p99 is None else round(float(p99), 2),
             "versions": dict(self.versions),
+        }
+
+    def _classified(self) -> dict[str, Any]:
+        """Decisions, the positives among them, and the average precision: None while there is no positive."""
+        positive = np.array(self._labels) > POSITIVE
+        caught = {decision: count for decision, count in self.caught.items() if count}
+        return {
             "decisions": dict(self.decisions),
-            "positives": {
-                "all": int(np.sum(np.array(self._labels) > POSITIVE)),
-                **{k: v for k, v in self.caught.items() if v},
-            },
-            "ap": average_precision(np.array(self._labels) > POSITIVE, np.array(self._scores)),
-            "telling_prediction": self._telling(),
+            "positives": {"all": int(positive.sum()), **caught},
+            "ap": average_precision(positive, np.array(self._scores)),
         }
 
     def _telling(self) -> str:
@@ -95,12 +113,12 @@ class Tally:
     @property
     def share(self) -> float:
         """Replies so far, as a share of the events."""
-        return self.replies / self._total if self._total else 1.0
+        return min(self.replies / self._total, 1.0) if self._total else 1.0
 
     def line(self) -> str:
         """Where the replay stands, in one line."""
-        now = self.result()
-        shown = {"events/s": now["rate"], "p99 ms": now["p99_ms"], "errors": now["errors"], "AP": now["ap"]}
+        now = self._counted()
+        shown = {"events/s": now["rate"], "p99 ms": now["p99_ms"], "errors": now["errors"]}
         said = "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if value is not None)
         return f"replay: {100 * self.share:.0f} %  {said}"
 
@@ -110,7 +128,8 @@ class Tally:
 
         from cli.console import table
 
-        shown = {name.replace("_", " "): value for name, value in self.result().items() if name != "telling_prediction"}
+        worth = {} if self._online else self._classified()
+        shown = {name.replace("_", " "): value for name, value in {**self._counted(), **worth}.items()}
         return Group(ProgressBar(total=1.0, completed=self.share, width=60), table(shown))
 
 

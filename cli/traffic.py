@@ -51,6 +51,8 @@ class Target:
     """requests on their way at once"""
 
 
+React = Callable[[Event, dict[str, Any]], Sequence[Event]]
+"""a prediction's event, its answer -> what the client says to it at once"""
 Pace = Callable[[int, Event], float]
 """index, event -> seconds after the start when it is due"""
 
@@ -65,8 +67,13 @@ def by_speed(factor: float, first: datetime) -> Pace:
     return lambda _index, event: (event.moment - first).total_seconds() / factor
 
 
-async def send(events: Sequence[Event], pace: Pace, target: Target, seen: Callable[[Reply], None]) -> None:
-    """Send every event when it is due (open loop), those that share a key in their order; `seen` gets each reply."""
+async def send(
+    events: Sequence[Event], pace: Pace, target: Target, seen: Callable[[Reply], None], react: React = lambda *_: ()
+) -> None:
+    """Send every event when it is due (open loop), those that share a key in their order; `seen` gets each reply.
+
+    What `react` makes of an answer is sent before any later event that shares a key with the prediction.
+    """
     limits = httpx.Limits(max_connections=target.in_flight, max_keepalive_connections=target.in_flight)
     headers = {"authorization": f"Bearer {target.key}", "content-type": "application/json"}
     places = asyncio.Semaphore(target.in_flight)
@@ -79,7 +86,7 @@ async def send(events: Sequence[Event], pace: Pace, target: Target, seen: Callab
             for index, event in enumerate(events):
                 await asyncio.sleep(max(0.0, began + pace(index, event) - time.monotonic()))
                 earlier = {last[each] for each in event.keys if each in last and not last[each].done()}
-                task = group.create_task(_one(event, earlier, client, places, seen))
+                task = group.create_task(_one(event, earlier, client, places, seen, react))
                 last.update(dict.fromkeys(event.keys, task))
 
 
@@ -89,6 +96,7 @@ async def _one(
     client: httpx.AsyncClient,
     places: asyncio.Semaphore,
     seen: Callable[[Reply], None],
+    react: React,
 ) -> None:
     if earlier:
         await asyncio.wait(earlier)
@@ -96,6 +104,9 @@ async def _one(
     async with places:
         status, answer, reason = await _post(client, event)
     seen(Reply(event, status, 1_000 * (time.perf_counter() - began), answer, reason))
+    if event.kind == "predict" and not reason:
+        for reaction in react(event, answer):
+            await _one(reaction, (), client, places, seen, react)
 
 
 async def _post(client: httpx.AsyncClient, event: Event) -> tuple[int, dict[str, Any], str]:

@@ -198,7 +198,7 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     }
     # scoring needs a loaded bundle, so the first manifest has no answers yet
     Bundle.write(fitted.folder, {**about, "reference": {}, "golden": Golden(inputs=[], outputs={})})
-    later = split.test[names].to_numpy(np.float32)
+    later = case.training.inputs_of(split.test, names)
     outputs = case.serving.score(load_model(fitted.folder), later)
     reference = reference_histograms(split.train[names].to_numpy(np.float32), names, outputs)
     golden = golden_rows(later, outputs, case.serving.monitored_output)

@@ -41,10 +41,11 @@ def evaluate(
 
     `rows` are raw rows with their features. Raises EvaluationRefused when there are none or a feature is missing.
     """
-    outputs = score(candidate, inputs_of(candidate, rows))
+    inputs = inputs_of(training, candidate, rows)
+    outputs = score(candidate, inputs)
     measures = [training.measure(rows, outputs)]
     if champion is not None:
-        measures.append(training.measure(rows, score(champion, inputs_of(champion, rows))))
+        measures.append(training.measure(rows, score(champion, inputs_of(training, champion, rows))))
     draws = [[measure(np.ones(len(rows)))] for measure in measures]
     for done, weights in enumerate(_weights(rows[training.unit].to_numpy(), resamples, seed), 1):
         for measure, drawn in zip(measures, draws, strict=True):
@@ -60,23 +61,23 @@ def evaluate(
         champion=_metrics(values[-1]) if champion is not None else {},
         champion_version=champion_version,
         differences=_metrics(pairs),
-        latency_ms=latency_ms(score, candidate, inputs_of(candidate, rows.head(_TIMED_ROWS))),
+        latency_ms=latency_ms(score, candidate, inputs[:_TIMED_ROWS]),
         plots=training.plots(rows, outputs, folder),
     )
 
 
-def inputs_of(model: Model, rows: "pd.DataFrame") -> Array:
-    """The model's inputs, float32, shape (n, features), in its own order. Raises EvaluationRefused."""
+def inputs_of(training: Training, model: Model, rows: "pd.DataFrame") -> Array:
+    """The model's inputs, float32, shape (n, inputs), in its own order. Raises EvaluationRefused."""
     names = [feature.name for feature in model.manifest.features]
     if missing := [name for name in names if name not in rows]:
         raise EvaluationRefused(f"the rows lack the features {', '.join(missing)}; build them with this version")
     if rows.empty:
         raise EvaluationRefused("there are no rows to evaluate on; choose another window")
-    return rows[names].to_numpy(np.float32)
+    return training.inputs_of(rows, names)
 
 
 def latency_ms(score: Score, model: Model, inputs: Array) -> float:
-    """The median time of one row, milliseconds, over the rows of `inputs`, shape (n, features), after warming up."""
+    """The median time of one row, milliseconds, over the rows of `inputs`, shape (n, inputs), after warming up."""
     taken = []
     for row in np.concatenate([inputs[:1].repeat(20, axis=0), inputs]):
         start = perf_counter()

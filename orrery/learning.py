@@ -82,5 +82,5 @@ def _lesson(serving: Serving, event: LoggedEvent) -> tuple[Sequence[Key], Callab
         assert request is not None
         return serving.keys(request), lambda stored: serving.learn(request, stored)
     feedback = serving.feedback.model_validate_json(event.feedback)
-    keys = serving.keys(feedback if request is None else request)
-    return keys, lambda stored: serving.learn_label(feedback, request, stored)
+    keys = dict.fromkeys([*(serving.keys(request) if request else ()), *serving.keys(feedback)])
+    return list(keys), lambda stored: serving.learn_label(feedback, request, stored)

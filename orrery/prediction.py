@@ -1,6 +1,7 @@
 """One request: features, model, decision, record, answer. Whatever fails, the answer is honest about it."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
@@ -38,6 +39,10 @@ class MomentRefused(OrreryError):
 
 class UnknownPrediction(OrreryError):
     """A label for an event that was not served here and that does not say enough of itself."""
+
+
+class FeedbackRefused(OrreryError):
+    """A label that cannot be about the answer it names."""
 
 
 class _Degraded(Exception):
@@ -124,10 +129,14 @@ class Predictor:
             )
         if logged is not None and micros(arrival) < logged.record.event_time:
             raise MomentRefused(_field_of(feedback, arrival), "the label is older than its event")
+        answer = json.loads(logged.record.answer) if logged else None
+        if objection := self.serving.objection(feedback, answer):
+            raise (UnknownPrediction if logged is None else FeedbackRefused)(objection)
         receipt = await self._logged(
             LabelRecord(
                 use_case=self.name,
                 identity=identity,
+                subject=self.serving.subject(feedback),
                 label=self.serving.label(feedback),
                 arrived_at=micros(arrival),
                 recorded_at=micros(self.clock()),
@@ -147,11 +156,11 @@ class Predictor:
         rules = self.rules or self.serving.default_rules
         hits = self.serving.rules(request, rules)
         keys = list(self.serving.keys(request))
-        work = Work(request, identity, self.served, hits, str(rules["version"]), keys)
+        work = Work(request, identity, self.served, hits, rules, keys)
         try:
             answer, reason = await self._by_model(work), None
         except _Degraded as error:
-            answer, reason = self.serving.fallback(request, hits), str(error)
+            answer, reason = self.serving.fallback(work.asked, work.served.model if work.served else None), str(error)
         answer = completed(work, answer, reason)
         started = perf_counter()
         receipt = await self._logged(record(self.name, self.serving, work, answer, self.clock()))
@@ -171,8 +180,8 @@ class Predictor:
             work.outputs = self.serving.score(work.served.model, work.inputs[None, :])
             _check_finite(work.outputs[self.serving.monitored_output])
             scored = perf_counter()
-            outputs, model = work.outputs, work.served.model
-            answer = self.serving.respond(Scored(work.request, work.inputs, outputs, model, work.hits))
+            about, outputs = vars(work.asked), work.outputs
+            answer = self.serving.respond(Scored(**about, inputs=work.inputs, outputs=outputs, model=work.served.model))
         except Exception as error:  # whatever a bundle does, the client gets an answer
             logger.exception("%s: the model failed", self.name)
             self.metrics.failed("model", type(error).__name__)

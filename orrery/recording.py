@@ -3,13 +3,13 @@
 import json
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orrery.adapters.prediction_log import PredictionRecord
-from orrery.usecase import Answer, Array, FeatureStatus, Key, Model, Outputs, RuleHit, Serving, StoredByKey
+from orrery.usecase import Answer, Array, Asked, FeatureStatus, Key, Model, Outputs, RuleHit, Serving, StoredByKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORST: tuple[FeatureStatus, ...] = ("present", "stale", "missing", "unavailable")
@@ -36,11 +36,16 @@ class Work:
     identity: str
     served: Served | None
     hits: tuple[RuleHit, ...]
-    rules_version: str
+    rules: Mapping[str, Any]
     keys: list[Key]
     stored: StoredByKey = field(default_factory=dict)
     inputs: Array | None = None
     outputs: Outputs | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """The request as a use case sees it."""
+        return Asked(self.request, self.hits, self.rules, self.stored)
 
 
 def completed(work: Work, answer: Answer, reason: str | None) -> Answer:
@@ -66,7 +71,7 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
     """The row that the log keeps of it."""
     served = work.served if not answer.degraded else None
     manifest = served.model.manifest if served else None
-    outputs = {name: float(values[0]) for name, values in (work.outputs or {}).items()}
+    outputs = {name: float(values[0]) for name, values in (work.outputs or {}).items() if values.ndim == 1}
     score = outputs.get(serving.monitored_output)
     return PredictionRecord(
         prediction_id=answer.prediction_id,
@@ -82,7 +87,7 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
         variant=answer.variant,
         degraded=answer.degraded,
         degraded_reason=answer.degraded_reason,
-        rules_version=work.rules_version,
+        rules_version=str(work.rules["version"]),
         score=score if score is not None and math.isfinite(score) else None,
         request=work.request.model_dump_json(),
         features=_named(serving.feature_names, work.inputs),
@@ -95,7 +100,7 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
 def _named(names: Sequence[str], inputs: Array | None) -> str | None:
     if inputs is None:
         return None
-    return json.dumps(dict(zip(names, inputs.tolist(), strict=True)))
+    return json.dumps(dict(zip(names, inputs[: len(names)].tolist(), strict=True)))
 
 
 def _sources(work: Work) -> str:

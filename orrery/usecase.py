@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from orrery.bundle import Manifest
 
+Made = TypeVar("Made")
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
 """What a model says of n rows: output name -> array whose first axis is n."""
@@ -76,8 +78,20 @@ class Model(Protocol):
     def text(self, file: str) -> str:
         """The verified content of a text file of the bundle."""
 
+    def array(self, file: str) -> Array:
+        """The verified numbers of a .npy file of the bundle, read-only."""
 
-# --- answers ------------------------------------------------------------------------------------
+    def path(self, file: str) -> Path:
+        """Where a verified file of the bundle lies, for a library that reads it by itself."""
+
+    def derived(self, name: str, make: "Callable[[Model], Made]") -> Made:
+        """What `make` makes of the bundle, made when it is first asked for and kept under that name."""
+
+
+# --- requests and answers -----------------------------------------------------------------------
+
+Arrival = Annotated[AwareDatetime, Field(default_factory=lambda: datetime.now(UTC))]
+"""An event's time that a client may leave out: it is then the moment of arrival."""
 
 
 class Answer(BaseModel):
@@ -105,15 +119,25 @@ class RuleHit:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Everything known of one request when its answer is made."""
+class Asked:
+    """What is known of one request before any model has seen it."""
 
     request: BaseModel
+    hits: tuple[RuleHit, ...]
+    rules: Mapping[str, Any]
+    """the rule set that applies"""
+    stored: StoredByKey
+    """empty when the store did not answer"""
+
+
+@dataclass(frozen=True)
+class Scored(Asked):
+    """Everything known of one request when its answer is made."""
+
     inputs: Array
-    """float32, shape (features,), in the order of `Manifest.features`"""
+    """float32: what `Serving.features` made of it"""
     outputs: Outputs
     model: Model
-    hits: tuple[RuleHit, ...]
 
 
 @dataclass(frozen=True)
@@ -130,13 +154,14 @@ class Serving:
     keys: Callable[[BaseModel], Sequence[Key]]
     """what to read from the online store for a request (and, where it says enough, for a feedback)"""
     features: Callable[[StoredByKey, BaseModel], Array]
-    """stored values + request -> the model's inputs, float32 (features,), in the order of `feature_names`"""
+    """stored values + request -> the model's inputs, float32: one value a name of `feature_names`, in that order, and
+    after them, where a model sees more than has a name (a history, an image), its payload"""
     feature_names: tuple[str, ...]
     score: Callable[[Model, Array], Outputs]
-    """rows of inputs (n, features) -> outputs; the same function evaluates, gates and serves"""
+    """rows of inputs, shape (n, inputs) -> outputs; the same function evaluates, gates and serves"""
     respond: Callable[[Scored], Answer]
-    fallback: Callable[[BaseModel, tuple[RuleHit, ...]], Answer]
-    """an honest answer when features or model are gone"""
+    fallback: Callable[[Asked, Model | None], Answer]
+    """an honest answer when features or model are gone; the model is given if it is there"""
     learn: Callable[[BaseModel, StoredByKey], Sequence[Update]]
     """what the event itself teaches the online store"""
     learn_label: Callable[[BaseModel, BaseModel | None, StoredByKey], Sequence[Update]]
@@ -154,6 +179,10 @@ class Serving:
     deadline_ms: int
     monitored_output: str = "score"
     """the output whose distribution is watched"""
+    subject: Callable[[BaseModel], str] = lambda _: ""
+    """what of the event a feedback is about, where one event can have several; the latest of each subject counts"""
+    objection: Callable[[BaseModel, Mapping[str, Any] | None], str | None] = lambda *_: None
+    """feedback, the answer it names (None: none was given here) -> why it cannot be about that answer, if so"""
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -275,6 +304,16 @@ class Training:
     schedule: str
     """cron, UTC, of the release"""
     budget: Budget
+    inputs: "Callable[[pd.DataFrame], Array] | None" = None
+    """rows with features -> the model's inputs, where these are more than the named features"""
+    react: Callable[[BaseModel, Mapping[str, Any]], Sequence[BaseModel]] | None = None
+    """request, answer -> the feedback that simulated clients give during a replay"""
+    online: Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None = None
+    """answers of a replay, feedback sent -> figures of what was served"""
+
+    def inputs_of(self, rows: "pd.DataFrame", names: Sequence[str]) -> Array:
+        """The model's inputs, float32, shape (n, inputs); the first columns are the features `names`."""
+        return self.inputs(rows) if self.inputs else rows[list(names)].to_numpy(np.float32)
 
 
 @dataclass(frozen=True)

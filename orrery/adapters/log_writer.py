@@ -9,7 +9,19 @@ from dataclasses import dataclass, fields, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, bindparam, insert, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    bindparam,
+    insert,
+    inspect,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.exc import DBAPIError
 
 from orrery.adapters.database import cause
@@ -74,8 +86,16 @@ class LogTables:
         """Make the tables where they are missing. Raises LogUnavailable."""
         try:
             metadata.create_all(self._engine)
+            self._add_subject()
         except DBAPIError as error:
             raise unavailable(error) from error
+
+    def _add_subject(self) -> None:
+        """Labels of before 0.2 had none."""
+        if "subject" not in {column["name"] for column in inspect(self._engine).get_columns(labels.name)}:
+            kind = labels.c.subject.type.compile(self._engine.dialect)
+            with self._engine.begin() as connection:
+                connection.execute(text(f"ALTER TABLE labels ADD COLUMN subject {kind} DEFAULT '' NOT NULL"))
 
     def append(self, records: Sequence[Record], again: bool = False) -> list[Receipt]:
         """Write a group, all or none. `again`: these very rows may be there already and are not written twice."""
@@ -231,7 +251,8 @@ def _latest(connection: Connection, records: Iterable[Record]) -> Iterator[tuple
         wanted = [(record.use_case, record.identity) for record in records if record.table is table]
         for row in connection.execute(query, {"wanted": wanted}) if wanted else ():
             receipt = Receipt(row.sequence, getattr(row, "answer", ""), fresh=False)
-            yield (table.name, row.use_case, row.identity), (getattr(row, "label", None), receipt)
+            subject = (row.subject,) if table is labels else ()
+            yield (table.name, row.use_case, row.identity, *subject), (getattr(row, "label", None), receipt)
 
 
 def _there(connection: Connection, records: Iterable[Record]) -> Iterator[LabelRecord]:
@@ -247,9 +268,10 @@ def _of_events(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
     return select(*columns).where(wanted).order_by(table.c.sequence)
 
 
-def _latest_of(table: Table, column: str) -> Select[Any]:
-    return _of_events(table, table.c.sequence, table.c.use_case, table.c.identity, table.c[column])
+def _latest_of(table: Table, *columns: str) -> Select[Any]:
+    named = [table.c[name] for name in columns]
+    return _of_events(table, table.c.sequence, table.c.use_case, table.c.identity, *named)
 
 
-_LATEST = {predictions: _latest_of(predictions, "answer"), labels: _latest_of(labels, "label")}
+_LATEST = {predictions: _latest_of(predictions, "answer"), labels: _latest_of(labels, "subject", "label")}
 _INSERTS = {table: insert(table) for table in (predictions, labels)}

@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from orrery.adapters.tree_shap import TreeShap
 from orrery.bundle import Bundle, BundleRefused, Manifest
-from orrery.usecase import Array, Model, Outputs
+from orrery.usecase import Array, Made, Model, Outputs
 
 _TOLERANCE = 1e-6
 
@@ -36,7 +36,8 @@ class LoadedModel:
     bundle: Bundle
     sessions: dict[str, tuple[Any, str]]
     """file -> session and the name of its input"""
-    explainers: dict[str, TreeShap] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -56,15 +57,31 @@ class LoadedModel:
 
     def contributions(self, file: str, inputs: Array) -> Array:
         """TreeSHAP of the LightGBM text model in `file`: shape (n, inputs + 1), log-odds, the bias last."""
-        if file not in self.explainers:
-            self.explainers[file] = TreeShap(self.text(file))
-        return self.explainers[file].contributions(inputs)
+        explainer: TreeShap = self.derived(f"TreeSHAP of {file}", lambda model: TreeShap(model.text(file)))
+        return explainer.contributions(inputs)
+
+    def derived(self, name: str, make: Callable[[Model], Made]) -> Made:
+        """What `make` makes of the bundle, kept under that name; two threads may make it at once, one is kept."""
+        if name not in self.made:
+            self.made.setdefault(name, make(self))
+        made: Made = self.made[name]
+        return made
 
     def text(self, file: str) -> str:
         """The verified content of a text file of the bundle. Raises BundleRefused when it declares no such file."""
+        return self.path(file).read_text()
+
+    def array(self, file: str) -> Array:
+        """The numbers of a .npy file of the bundle, read-only. Raises BundleRefused when there is no such file."""
+        if file not in self.arrays:
+            raise BundleRefused(f"the bundle has no array {file}; it has {', '.join(sorted(self.arrays))}")
+        return self.arrays[file]
+
+    def path(self, file: str) -> Path:
+        """Where a verified file lies. Raises BundleRefused when the bundle declares no such file."""
         if file not in self.manifest.files:
             raise BundleRefused(f"the bundle has no file {file}; it has {', '.join(sorted(self.manifest.files))}")
-        return (self.bundle.folder / file).read_text()
+        return self.bundle.folder / file
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -78,7 +95,18 @@ def load_model(folder: Path) -> LoadedModel:
             except Exception as error:  # ONNX Runtime's errors share no narrower root
                 raise BundleRefused(f"{folder / name} is not a graph that ONNX Runtime loads: {error}") from error
             sessions[name] = (session, session.get_inputs()[0].name)
-    return LoadedModel(bundle=bundle, sessions=sessions)
+    arrays = {name: _array(folder / name) for name in bundle.manifest.files if name.endswith(".npy")}
+    return LoadedModel(bundle=bundle, sessions=sessions, arrays=arrays)
+
+
+def _array(path: Path) -> Array:
+    """Numbers only: a file of pickled objects is refused."""
+    try:
+        values: Array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BundleRefused(f"{path} is not an array of numbers: {error}") from error
+    values.setflags(write=False)
+    return values
 
 
 def check_golden(model: Model, score: Callable[[Model, Array], Outputs]) -> None:

@@ -70,6 +70,7 @@ labels = Table(
     Column("sequence", _SEQUENCE, primary_key=True, autoincrement=False),
     Column("use_case", String(64), nullable=False),
     Column("identity", String(IDENTITY_CHARACTERS), nullable=False),
+    Column("subject", String(IDENTITY_CHARACTERS), nullable=False, server_default=""),
     Column("label", Float, nullable=False),
     Column("arrived_at", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
@@ -119,7 +120,7 @@ class PredictionRecord:
 
 @dataclass(frozen=True)
 class LabelRecord:
-    """One label. The latest one of an event counts; saying the same again adds nothing."""
+    """One label. The latest one of an event's subject counts; saying the same again adds nothing."""
 
     table: ClassVar[Table] = labels
     use_case: str
@@ -128,10 +129,12 @@ class LabelRecord:
     arrived_at: int
     recorded_at: int
     feedback: str
+    subject: str = ""
+    """what of the event it is about, where one event can have several labels"""
 
     @property
     def key(self) -> tuple[str, ...]:
-        return (self.table.name, self.use_case, self.identity)
+        return (self.table.name, self.use_case, self.identity, self.subject)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def examined(use_case: str, serving: Serving, folder: Path) -> LoadedModel:
         check_golden(model, serving.score)
         for row in np.asarray(manifest.golden.inputs, dtype=np.float32)[:3]:
             outputs = serving.score(model, row[None, :])
-            serving.respond(Scored(serving.example, row, outputs, model, ()))
+            serving.respond(Scored(serving.example, (), serving.default_rules, {}, row, outputs, model))
     except BundleRefused:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from orrery.adapters.api_keys import KeysUnavailable
 from orrery.adapters.log_writer import IdentityRefused
 from orrery.adapters.prediction_log import LogUnavailable
 from orrery.errors import OrreryError
-from orrery.prediction import MomentRefused, UnknownPrediction
+from orrery.prediction import FeedbackRefused, MomentRefused, UnknownPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ _TABLE: Mapping[type[Exception], tuple[int, str, Mapping[str, str]]] = {
     NoSuchPrediction: (404, "There is no such prediction", {}),
     BodyTooLarge: (413, "The body is too large", {}),
     FieldsRefused: (422, "Fields are not as they must be", {}),
+    FeedbackRefused: (422, "The feedback does not belong to that answer", {}),
     MomentRefused: (422, "Fields are not as they must be", {}),
     IdentityRefused: (422, "Fields are not as they must be", {}),
     Overloaded: (503, "Too many requests are in work", _AGAIN),

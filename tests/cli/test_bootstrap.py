@@ -30,9 +30,9 @@ def steps(settings, monkeypatch):
 
 def test_a_new_platform_gets_a_key_views_deployments_and_a_champion_of_each(steps, settings, capfd):
     main_succeeds("bootstrap", "--json")
-    (name,) = usecases.names()
-    assert steps == ["views", "deployments", f"release {name}", f"store {name}"]
-    assert json.loads(capfd.readouterr().out) == [{"use case": name, "champion": "1"}]
+    each = [step for name in usecases.names() for step in (f"release {name}", f"store {name}")]
+    assert steps == ["views", "deployments", *each]
+    assert json.loads(capfd.readouterr().out) == [{"use case": name, "champion": "1"} for name in usecases.names()]
     assert client_key(settings)
 
 
@@ -71,7 +71,7 @@ def test_the_views_of_every_use_case_are_declared(settings):
     store = open_online_store(settings)
     for name in usecases.names():
         serving = usecases.serving(name)
-        assert {found.status for found in store.read(list(serving.keys(serving.example))).values()} == {"missing"}
+        assert {found.status for found in store.read(list(serving.keys(serving.example))).values()} <= {"missing"}
     store.close()
 
 

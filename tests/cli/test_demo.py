@@ -39,6 +39,7 @@ def told(home, monkeypatch, tmp_path) -> list[str]:
     stands_in("replay", SERVED)
     stands_in("lineage", None)
     stands_in("parity", {"rows": 3000, "mismatches": 0})
+    stands_in("clients", {"ctr": 0.1})
     monkeypatch.setattr(demo_module, "_start", lambda configured: ())
     monkeypatch.chdir(tmp_path)
     return steps
@@ -56,10 +57,12 @@ def test_the_summary_is_what_was_promised(told, tmp_path, capfd):
     assert list(written["use_cases"]) == usecases.names()
     for name, case in written["use_cases"].items():
         assert set(case) == {"data_version", "model_version", "gate", "test", "served", "parity"}
-        assert set(case["test"]) == set(usecases.training(name).gate.compare)
-        assert set(case["served"]) == {"predictions", "errors", "p50_ms", "p99_ms"}
+        clients = usecases.training(name).react is not None
+        assert set(case["test"]) == {*usecases.training(name).gate.compare, "brier"}
+        assert set(case["served"]) == {"predictions", "errors", "p50_ms", "p99_ms"} | ({"ctr"} if clients else set())
         assert set(case["parity"]) == {"rows", "mismatches"}
         order = ["data", "release", "materialize", "wait_served", "script", "replay", "lineage", "parity"]
+        order += ["clients"] if clients else []
         assert [step for step in told if step.startswith(name)] == [f"{name} {step}" for step in order]
 
 
@@ -89,7 +92,7 @@ def test_a_failure_names_the_step_and_the_log(told, home, monkeypatch, capfd):
 
 def test_failed_events_fail_the_demo(settings, monkeypatch):
     story = Story(settings, usecases.names()[0], 10)
-    monkeypatch.setattr("cli.replay.run", lambda *_: {"errors": 2, "reasons": {"503": 2}})
+    monkeypatch.setattr("cli.replay.run", lambda *_, clients: {"errors": 2, "reasons": {"503": 2}})
 
     with pytest.raises(DemoFailed, match="2 of 2 events failed"):
         story.replay(SimpleNamespace(events=[1, 2]))

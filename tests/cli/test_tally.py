@@ -28,9 +28,11 @@ def test_counts_by_kind_decision_and_truth():
 
     assert (result["predictions"], result["labels"], result["errors"], result["degraded"]) == (3, 1, 1, 1)
     assert result["reasons"] == {"503 Overloaded": 1}
-    assert result["decisions"] == {"decline": 1, "approve": 2}
-    assert result["positives"] == {"all": 1, "decline": 1}
-    assert result["ap"] == 1.0
+    assert result["online"] == {
+        "decisions": {"decline": 1, "approve": 2},
+        "positives": {"all": 1, "decline": 1},
+        "ap": 1.0,
+    }
     assert result["telling_prediction"] == "first", "of the rarest decision"
     assert result["p50_ms"] == 4.0
     assert "100 %" in tally.line()
@@ -39,7 +41,15 @@ def test_counts_by_kind_decision_and_truth():
 def test_nothing_seen_is_not_a_number():
     result = Tally({}, "score", 0).result()
 
-    assert (result["ap"], result["p50_ms"], result["errors"]) == (None, None, 0)
+    assert (result["online"]["ap"], result["p50_ms"], result["errors"]) == (None, None, 0)
+
+
+def test_a_use_case_may_say_itself_what_its_answers_were_worth():
+    tally = Tally({}, "score", 2, lambda answers, told: {"asked": len(answers), "told": list(told)})
+    tally(_reply("a", {"score": 0.9}))
+    tally(_reply("a", {}, kind="feedback"))
+
+    assert tally.result()["online"] == {"asked": 1, "told": ["{}"]}
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1))

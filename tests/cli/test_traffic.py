@@ -68,6 +68,22 @@ def test_events_that_share_a_key_go_one_after_the_other(recorder):
     assert len(server.connections) <= 16
 
 
+def test_a_reaction_comes_before_the_next_event_of_its_key(recorder):
+    server, url = recorder
+    replies = []
+
+    def react(event, answer):
+        assert answer == {"prediction_id": "p"}
+        body = {**json.loads(event.body), "number": int(event.identity) + 0.5}
+        return [Event(event.moment, "feedback", event.identity, event.keys, json.dumps(body))]
+
+    asyncio.run(send(_events(20), by_rate(10_000), Target(url, "key"), replies.append, react))
+
+    assert len(replies) == 20 + 19, "what failed has no reaction"
+    assert server.overlaps == 0
+    assert server.order["customer 0"][:4] == [0, 0.5, 3, 3.5]
+
+
 def test_a_failure_has_its_reason(recorder):
     replies = []
     asyncio.run(send(_events(20), by_rate(10_000), Target(recorder[1], "key"), replies.append))

@@ -16,12 +16,12 @@ def serve(case, store, events):
     for _, kind, event in events:
         if kind == "predict":
             stored = store.read(serving.keys(event))
-            inputs[serving.identity(event)] = serving.features(stored, event)
+            inputs[serving.identity(event)] = serving.features(stored, event)[: len(serving.feature_names)]
             store.write(serving.learn(event, stored))
             asked[serving.identity(event)] = event
         else:
             request = asked.get(serving.identity(event))
-            keys = serving.keys(event) or (serving.keys(request) if request else [])
+            keys = [*serving.keys(event), *(serving.keys(request) if request else ())]
             store.write(serving.learn_label(event, request, store.read(keys)))
     return inputs
 
@@ -48,7 +48,7 @@ def test_history_is_the_store_of_that_moment(case, store):
     raw, training = case.raw, case.training
     moment: datetime = raw[training.moment].iloc[-min(SERVED, len(raw) // 3)].to_pydatetime()
     for view, table in training.history(raw, moment).items():
-        entity = next(column for column in table.columns if column in raw.columns)
+        entity = table.columns[0]
         names = [column for column in table.columns if column not in (entity, "event_timestamp")]
         for row in table.to_dict("records"):
             key = Key(view, int(row[entity]))

@@ -20,7 +20,7 @@ def window(case):
 
 
 def inputs(case, rows):
-    return rows[list(case.serving.feature_names)].to_numpy(np.float32)
+    return case.training.inputs_of(rows, case.serving.feature_names)
 
 
 def train(case, rows, folder):
@@ -37,7 +37,8 @@ def train(case, rows, folder):
     sample = inputs(case, split.test)[:20]
     Bundle.write(folder, about | {"golden": Golden(inputs=[], outputs={})})
     outputs = case.serving.score(load_model(folder), sample)
-    golden = Golden(inputs=sample.tolist(), outputs={name: list(map(float, value)) for name, value in outputs.items()})
+    told = {name: np.ravel(value).astype(float).tolist() for name, value in outputs.items()}
+    golden = Golden(inputs=sample.tolist(), outputs=told)
     Bundle.write(folder, about | {"golden": golden})
     return split, load_model(folder)
 
@@ -58,7 +59,7 @@ def test_split_keeps_the_label_delay(case):
 
 
 def test_no_feature_is_the_answer(case):
-    rows = inputs(case, case.rows).astype(float)
+    rows = case.rows[list(case.serving.feature_names)].to_numpy(float)
     design = np.column_stack([rows, np.ones(len(rows))])
     truth = case.rows[case.training.target].to_numpy(float)
     residual = truth - design @ np.linalg.lstsq(design, truth, rcond=None)[0]
@@ -94,7 +95,8 @@ def test_a_bundle_answers_the_same_after_a_reload(case, trained):
     assert len(outputs[case.serving.monitored_output]) == len(split.test)
     request = case.serving.example
     row = case.serving.features({}, request)
-    answer = case.serving.respond(Scored(request, row, case.serving.score(model, row[None]), model, ()))
+    one = case.serving.score(model, row[None])
+    answer = case.serving.respond(Scored(request, (), case.serving.default_rules, {}, row, one, model))
     assert isinstance(answer, case.serving.response)
     assert not answer.degraded
     metrics = case.training.measure(split.test, outputs)(np.ones(len(split.test)))

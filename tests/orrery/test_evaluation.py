@@ -41,8 +41,9 @@ def score(model, inputs):
 
 def report(frame, tmp_path, candidate=None, **options):
     case = SimpleNamespace(
-        unit="unit", moment="at", measure=measure, plots=lambda _, __, folder: {"plot": folder / "p.png"}
-    )
+        unit="unit", moment="at", measure=measure, plots=lambda _, __, folder: {"plot": folder / "p.png"},
+        inputs_of=lambda rows, names: rows[names].to_numpy(np.float32),
+    )  # fmt: skip
     return evaluate(case, score, candidate or model(), frame, tmp_path, **options)
 
 

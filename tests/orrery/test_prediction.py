@@ -16,7 +16,7 @@ from orrery import prediction
 from orrery.adapters.log_writer import Receipt
 from orrery.adapters.prediction_log import LabelRecord, Logged, LogUnavailable
 from orrery.errors import OrreryError
-from orrery.prediction import MomentRefused, Predictor, UnknownPrediction
+from orrery.prediction import FeedbackRefused, MomentRefused, Predictor, UnknownPrediction
 from orrery.recording import Served
 from orrery.telemetry import GatewayMetrics
 from orrery.usecase import Answer, Key, RuleHit, Serving, Stored
@@ -51,7 +51,7 @@ SERVING = Serving(
     features=lambda stored, e: np.array([e.number], np.float32), feature_names=("number",),
     score=lambda model, rows: {"score": rows[:, 0].astype(float) / 10},
     respond=lambda s: Say(score=float(s.outputs["score"][0])),
-    fallback=lambda e, hits: Say(degraded=True), learn=lambda e, s: (), learn_label=lambda e, r, s: (),
+    fallback=lambda asked, model: Say(degraded=True), learn=lambda e, s: (), learn_label=lambda e, r, s: (),
     label=lambda e: float(e.good), label_arrival=lambda e: e.arrived,
     rules=lambda e, rules: (RuleHit("cap", "look", "big"),) if e.number > rules["most"] else (),
     default_rules={"version": "1", "most": 100}, example=Ask(number=1), example_feedback=Tell(number=1),
@@ -254,3 +254,45 @@ def test_a_label_cannot_be_older_than_its_event(predictor):
     predict(predictor, Ask(number=3))
     with pytest.raises(MomentRefused, match="arrived: the label is older"):
         tell(predictor, Tell(number=3, arrived=NOW - timedelta(seconds=1)))
+
+
+def test_feedback_may_name_its_subject(predictor):
+    predictor.serving = replace(SERVING, subject=lambda e: f"good:{e.good}")
+    predict(predictor, Ask(number=3))
+    assert [tell(predictor, Tell(number=3, good=good)).repeated for good in (True, False, True)] == [False, False, True]
+
+
+def test_a_use_case_may_object_to_a_feedback(predictor):
+    def objection(feedback, answer):
+        return "no such request" if answer is None else None if answer["score"] == 0.3 else "it was not shown"
+
+    predictor.serving = replace(SERVING, objection=objection)
+    with pytest.raises(UnknownPrediction, match="no such request"):
+        tell(predictor, Tell(number=3, entity=9))
+    predict(predictor, Ask(number=3), Ask(number=4))
+    assert tell(predictor, Tell(number=3)).prediction_id
+    with pytest.raises(FeedbackRefused, match="not shown"):
+        tell(predictor, Tell(number=4))
+
+
+def test_the_fallback_knows_what_was_known(predictor):
+    given = []
+    predictor.serving = replace(SERVING, fallback=lambda *known: given.append(known) or Say(degraded=True))
+    predictor.serving = replace(predictor.serving, score=lambda m, rows: 1 / 0)
+    predict(predictor, Ask(number=3))
+    ((asked, model),) = given
+    assert asked.rules["most"] == 100
+    assert asked.stored[Key("seen", 0)].status == "present"
+    assert model is SERVED.model
+
+
+def test_a_payload_is_seen_by_the_model_and_not_logged(predictor):
+    predictor.serving = replace(
+        SERVING,
+        features=lambda stored, e: np.array([e.number, 8, 9], np.float32),
+        score=lambda model, rows: {"score": rows[:, 2].astype(float), "list": rows[:, 1:]},
+    )
+    (answer,) = predict(predictor, Ask(number=3))
+    (row,) = predictor.log.rows
+    assert answer["score"] == 9.0
+    assert (json.loads(row.features), json.loads(row.outputs)) == ({"number": 3.0}, {"score": 9.0})

@@ -136,7 +136,7 @@ SERVING = Serving(
     feature_names=("x",),
     score=score,
     respond=lambda scored: Answer(),
-    fallback=lambda value, hits: Answer(degraded=True),
+    fallback=lambda asked, model: Answer(degraded=True),
     learn=lambda value, stored: [],
     learn_label=lambda value, request, stored: [],
     label=lambda value: 0.0,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from orrery.usecase import Answer, Array, Key, RuleHit, Scored, Serving, StoredByKey, Update
+from orrery.usecase import Answer, Array, Asked, Key, Model, RuleHit, Scored, Serving, StoredByKey, Update
 from usecases.fraud.features import (
     FEATURES,
     NOTHING,
@@ -187,9 +187,9 @@ def _decide(probability: float, thresholds: Thresholds) -> Decision:
     return "review" if probability >= thresholds.review else "approve"
 
 
-def _fallback(event: BaseModel, hits: tuple[RuleHit, ...]) -> Answer:
+def _fallback(asked: Asked, _: Model | None) -> Answer:
     """Without a model a person looks, unless a rule already says no."""
-    request = cast("FraudRequest", event)
+    request, hits = cast("FraudRequest", asked.request), asked.hits
     return FraudAnswer(
         transaction_id=request.transaction_id,
         decision=strictest("review", hits),

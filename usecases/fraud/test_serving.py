@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from orrery.usecase import RuleHit, Scored, Stored
+from orrery.usecase import Asked, RuleHit, Scored, Stored
 from usecases.fraud.features import FEATURES
 from usecases.fraud.reasons import reasons
 from usecases.fraud.rules import DEFAULT_RULES, broken_rules, strictest
@@ -34,7 +34,8 @@ class Model:
 def respond(score, hits=(), model=None, **changes):
     request = REQUEST.model_copy(update=changes)
     outputs = {"score": np.array([score]), "raw": np.array([score]), "novelty": np.array([0.123456])}
-    return serving.respond(Scored(request, np.zeros(len(FEATURES), np.float32), outputs, model or Model(), hits))
+    row = np.zeros(len(FEATURES), np.float32)
+    return serving.respond(Scored(request, hits, serving.default_rules, {}, row, outputs, model or Model()))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,11 @@ def test_scores_are_rounded():
 
 
 def test_the_fallback_reviews_unless_a_rule_declines():
-    assert serving.fallback(REQUEST, ()).decision == "review"
-    assert serving.fallback(REQUEST, (RuleHit("blocked_customers", "decline", ""),)).decision == "decline"
+    def fallback(*hits):
+        return serving.fallback(Asked(REQUEST, hits, serving.default_rules, {}), None)
+
+    assert fallback().decision == "review"
+    assert fallback(RuleHit("blocked_customers", "decline", "")).decision == "decline"
 
 
 def test_reasons_are_what_speaks_for_fraud_most_first():

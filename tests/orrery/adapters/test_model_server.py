@@ -128,3 +128,29 @@ def test_explaining_brings_nothing_heavy_along(folder, booster):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pandas", "sklearn", "scipy", "lightgbm", "torch"} & set(json.loads(done.stdout))
+
+
+def test_arrays_are_numbers_and_read_only(folder, booster):
+    np.save(folder / "weights.npy", ROWS)
+    write(folder, golden(booster))
+    found = load_model(folder).array("weights.npy")
+
+    np.testing.assert_array_equal(found, ROWS)
+    with pytest.raises(ValueError, match="read-only"):
+        found[0, 0] = 1
+    with pytest.raises(BundleRefused, match="no array other"):
+        load_model(folder).array("other.npy")
+
+
+def test_an_array_of_objects_is_refused(folder, booster):
+    np.save(folder / "weights.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    write(folder, golden(booster))
+    with pytest.raises(BundleRefused, match="not an array of numbers"):
+        load_model(folder)
+
+
+def test_what_is_derived_is_made_once(folder, booster):
+    write(folder, golden(booster))
+    model, made = load_model(folder), []
+    assert [model.derived("size", lambda m: made.append(1) or len(m.text("classifier.txt"))) for _ in range(2)]
+    assert made == [1]

@@ -1,5 +1,6 @@
 import threading
 from concurrent.futures import wait
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
@@ -234,3 +235,25 @@ def test_durable_means_that_the_disk_is_waited_for(tmp_path):
 def test_a_log_that_cannot_be_read_says_so(engine):
     with pytest.raises(LogUnavailable, match="cannot be read"):
         LogReader(engine).by_id("x")
+
+
+def test_labels_of_several_subjects_of_an_event_stand_side_by_side(writer, engine):
+    clicks = [replace(label(), subject=subject) for subject in ("click:3", "click:7", "click:3")]
+    receipts = [writer.submit(each).result(5) for each in clicks]
+
+    assert [receipt.fresh for receipt in receipts] == [True, True, False]
+    assert len(LogReader(engine).events("toy")) == 2
+
+
+def test_a_log_of_before_subjects_is_brought_up_to_date(written, engine):
+    first = written()
+    first.start()
+    first.submit(label()).result(5)
+    first.close()
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE labels DROP COLUMN subject"))
+
+    writer = written()
+    writer.start()
+    assert not writer.submit(label()).result(5).fresh
+    assert writer.submit(replace(label(), subject="click:3")).result(5).fresh

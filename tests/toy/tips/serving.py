@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from orrery.usecase import Answer, Array, Key, Model, Outputs, RuleHit, Scored, Serving, StoredByKey, Update
+from orrery.usecase import Answer, Array, Asked, Key, Model, Outputs, RuleHit, Scored, Serving, StoredByKey, Update
 from usecases.tips.features import FEATURES, inputs
 
 
@@ -76,7 +76,7 @@ def _respond(scored: Scored) -> Answer:
     return TipsAnswer(score=round(float(scored.outputs["score"][0]), 4))
 
 
-def _fallback(_: BaseModel, __: tuple[RuleHit, ...]) -> Answer:
+def _fallback(_: Asked, __: Model | None) -> Answer:
     return TipsAnswer(degraded=True)
 
 
