@@ -42,7 +42,7 @@ VERBS = {
     "rollback": Verb("Make the previous version the champion again.", "cli.models", "rollback", LIFECYCLE),
     "replay": Verb("Send past events to the gateway, labels when they arrive.", "cli.replay", "replay", TRAFFIC),
     "parity": Verb("Features as served against features offline.", "cli.parity", "parity", TRAFFIC),
-    "experiment": Verb("Judge an A/B test.", "cli.experiment", "app", TRAFFIC),
+    "experiment": Verb("Judge an A/B test, or a policy from another one's log.", "cli.experiment", "app", TRAFFIC),
     "lineage": Verb("Where a prediction came from.", "cli.lineage", "lineage", TRAFFIC),
 }
 

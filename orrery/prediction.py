@@ -21,7 +21,7 @@ from orrery.telemetry import UseCaseMetrics
 from orrery.usecase import Answer, Array, Key, Scored, Serving, StoredByKey
 
 logger = logging.getLogger(__name__)
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 _LOG_SECONDS = 3.0
 _STORE_SHARE = 0.8
@@ -148,7 +148,7 @@ class Predictor:
 
     def _check_moment(self, event: BaseModel, moment: datetime) -> None:
         if moment < _EARLIEST:
-            raise MomentRefused(_field_of(event, moment), "before the year 2000")
+            raise MomentRefused(_field_of(event, moment), f"before the year {_EARLIEST.year}")
         if moment > self.clock() + _AHEAD:
             raise MomentRefused(_field_of(event, moment), "more than a day in the future")
 

@@ -101,6 +101,25 @@ def test_true_and_false_are_numbers_and_a_byte_order_mark_is_none(capfd, tmp_pat
     assert (one["outcome"]["method"], one["control_mean"]) == ("two-proportion z", 0.5)
 
 
+def test_what_a_missing_value_means_is_said(capfd, tmp_path):
+    """Nothing at once; 0 makes means of (1 + 2 + 0) / 3 and (3 + 5 + 7) / 3; leaving out has 1.5 and 5."""
+    rows = ["a,1", "a,2", "a,", "b,3", "b,5", "b,7"] * 20
+    assert "20 missing or infinite values, the first in row 4" in refused(capfd, written(tmp_path, *rows))
+    found = json.loads(run(capfd, written(tmp_path, *rows), "--missing", "zero", "--json"))
+    assert (found["comparisons"][0]["control_mean"], found["left_out"]) == (1, {})
+    rows += ["b,inf"] * 20
+    found = json.loads(run(capfd, written(tmp_path, *rows), "--missing", "leave-out", "--json"))
+    assert (found["comparisons"][0]["control_mean"], found["comparisons"][0]["variant_mean"]) == (1.5, 5)
+    assert (found["left_out"], found["split"]["rows"]) == ({"without a value": 40}, {"a": 40, "b": 60})
+
+
+def test_the_variant_is_in_the_column_of_that_name(units, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "analyze", str(units), "--metric", "spent", "--json"])
+    assert ended.value.code == 0
+    assert json.loads(capfd.readouterr().out)["split"]["rows"] == {"control": 300, "treatment": 300}
+
+
 def test_a_mismatch_ends_with_status_3(units, capfd, tmp_path):
     plot = tmp_path / "lifts.png"
     shown = run(capfd, units, "--expected", "control=0.6,treatment=0.4", "--plot", plot, code=3)
