@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 
-from benchmarks.gateway import RATES, USE_CASE, embedded, prepare, served
+from benchmarks.gateway import DEFAULT, RATES, embedded, prepare, served
 from benchmarks.load.open_loop import OpenLoop
 from cli.console import emit, progress
 from orrery.settings import Settings
@@ -61,7 +61,7 @@ def starts(url: str, key: str, body: bytes) -> dict[str, float]:
     starting = subprocess.Popen(["docker", "compose", "up", "--detach"], cwd=ROOT, stderr=subprocess.DEVNULL)  # noqa: S607
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=2.0) as client:
         ready = _until(lambda: client.get("/readyz").is_success, began)
-        answer = _until(lambda: _by_model(client.post(f"/v1/{USE_CASE}/predict", content=body)), began)
+        answer = _until(lambda: _by_model(client.post(f"/v1/{DEFAULT}/predict", content=body)), began)
     starting.wait()
     return {"ready_s": round(ready, 1), "first_answer_s": round(answer, 1)}
 
@@ -113,7 +113,7 @@ def compared(
 
 async def _ask(url: str, key: str, bodies: Sequence[bytes], rate: float) -> tuple[float, float]:
     where = urlsplit(url)
-    client = OpenLoop(where.hostname or "", where.port or 80, f"/v1/{USE_CASE}/predict", key)
+    client = OpenLoop(where.hostname or "", where.port or 80, f"/v1/{DEFAULT}/predict", key)
     sent = await client.send(bodies, rate)
     client.close()
     if failed := [each.status for each in sent if each.status != 200]:
@@ -131,7 +131,7 @@ def run(seconds: float, report: Progress) -> dict[str, Any]:
     key = docker("compose", "exec", "-T", "worker", "orrery", "keys", "show").strip()
     with tempfile.TemporaryDirectory() as folder:
         settings: Settings = embedded(Path(folder))
-        bodies = strangers(prepare(settings, seconds * _ROUNDS, report))
+        bodies = strangers(prepare(settings, DEFAULT, seconds * _ROUNDS, report))
         report("start", 0, 1)
         began = starts(url, key, bodies.pop())
         report("start", 1, 1, f"{began['first_answer_s']} s")

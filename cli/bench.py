@@ -31,11 +31,12 @@ def benchmarks() -> dict[str, str]:
 
 def bench(
     name: Annotated[str, typer.Argument(help="which one, or `all`; without it they are listed")] = "",
+    use_case: Annotated[str, typer.Option(help="whose requests `gateway` sends; by default fraud's")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="the measurements as JSON, one document a benchmark")] = False,
 ) -> None:
     """Measure, and print the tables that the README shows.
 
-    Example: orrery bench features --json
+    Example: orrery bench gateway --use-case recommendation
     """
     known = benchmarks()
     if not name:
@@ -44,13 +45,16 @@ def bench(
         return
     if name != "all" and name not in known:
         raise UnknownBenchmark(f"there is no benchmark {name!r}; there are: {', '.join(known)}")
-    failed = [each for each in (known if name == "all" else [name]) if not _passed(each, as_json)]
+    if use_case and name != "gateway":
+        raise typer.BadParameter("only `gateway` measures one use case or another", param_hint="--use-case")
+    options = [*(["--json"] if as_json else []), *(["--use-case", use_case] if use_case else [])]
+    failed = [each for each in (known if name == "all" else [name]) if not _passed(each, options)]
     if failed:
         say(f"failed: {', '.join(failed)}")
         raise typer.Exit(1)
 
 
-def _passed(name: str, as_json: bool) -> bool:
+def _passed(name: str, options: list[str]) -> bool:
     say(f"bench {name}")
-    command = [sys.executable, "-m", f"benchmarks.{name.replace('-', '_')}", *(["--json"] if as_json else [])]
+    command = [sys.executable, "-m", f"benchmarks.{name.replace('-', '_')}", *options]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0  # noqa: S603

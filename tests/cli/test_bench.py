@@ -13,7 +13,7 @@ FAILS = '"""Measures another."""\nif __name__ == "__main__":\n    raise SystemEx
 def folder(tmp_path, monkeypatch):
     home = tmp_path / "benchmarks"
     home.mkdir()
-    for name, text in {"__init__": "", "one_thing": RUNS, "other": FAILS, "part": '"""A part."""\n'}.items():
+    for name, text in {"__init__": "", "gateway": RUNS, "one_thing": RUNS, "other": FAILS, "part": '"""A part."""\n'}.items():
         (home / f"{name}.py").write_text(text)
     monkeypatch.setattr(bench_module, "ROOT", tmp_path)
 
@@ -26,7 +26,8 @@ def _run(*arguments: str) -> int:
 
 def test_without_a_name_they_are_listed(folder, capfd):
     assert _run() == 0
-    assert capfd.readouterr().out.split("\n")[:2] == [
+    assert capfd.readouterr().out.split("\n")[:3] == [
+        "gateway          Measures one thing.",
         "one-thing        Measures one thing.",
         "other            Measures another.",
     ]
@@ -35,6 +36,12 @@ def test_without_a_name_they_are_listed(folder, capfd):
 def test_one_is_run_with_its_flag(folder, capfd):
     assert _run("one-thing", "--json") == 0
     assert "['--json']" in capfd.readouterr().out
+
+
+def test_the_gateway_is_measured_with_a_use_case(folder, capfd):
+    assert _run("gateway", "--use-case", "other") == 0
+    assert "['--use-case', 'other']" in capfd.readouterr().out
+    assert _run("one-thing", "--use-case", "other") == 2
 
 
 def test_all_go_on_after_a_failure_and_say_which(folder, capfd):
@@ -46,4 +53,4 @@ def test_all_go_on_after_a_failure_and_say_which(folder, capfd):
 
 def test_an_unknown_name(folder, capfd):
     assert _run("nothing") == 1
-    assert "there are: one-thing, other" in capfd.readouterr().err
+    assert "there are: gateway, one-thing, other" in capfd.readouterr().err
