@@ -17,7 +17,7 @@ _TOLERANCE = 1e-6
 class Mismatch:
     """One served value that is not the offline one."""
 
-    identity: Any
+    identity: str
     feature: str
     served: float
     offline: float
@@ -53,9 +53,9 @@ def compare(served: Iterable[tuple[Any, Sequence[float]]], offline: "pd.DataFram
     import pandas as pd
 
     rows = list(served)
-    identities = pd.Index([identity for identity, _ in rows], dtype=offline.index.dtype)
+    identities = [str(identity) for identity, _ in rows]
     values = np.array([list(given) for _, given in rows], dtype=np.float64).reshape(len(rows), len(names))
-    places = offline.index.get_indexer(identities)
+    places = pd.Index(offline.index.astype(str)).get_indexer(pd.Index(identities, dtype=str))
     truth = offline[list(names)].to_numpy(dtype=np.float64)[places] if len(offline) else np.full_like(values, np.nan)
     known = places >= 0
     differs = _differs(values, truth) & known[:, None]
@@ -64,7 +64,7 @@ def compare(served: Iterable[tuple[Any, Sequence[float]]], offline: "pd.DataFram
         mismatches=int((differs.any(axis=1) | ~known).sum()),
         features={name: int(count) for name, count in zip(names, differs.sum(axis=0), strict=True) if count},
         unknown=int((~known).sum()),
-        worst=_worst(identities.tolist(), names, values, truth, differs),
+        worst=_worst(identities, names, values, truth, differs),
     )
 
 
@@ -75,7 +75,7 @@ def _differs(served: np.ndarray, offline: np.ndarray) -> np.ndarray:
 
 
 def _worst(
-    identities: Sequence[Any], names: Sequence[str], served: np.ndarray, offline: np.ndarray, differs: np.ndarray
+    identities: Sequence[str], names: Sequence[str], served: np.ndarray, offline: np.ndarray, differs: np.ndarray
 ) -> tuple[Mismatch, ...]:
     found = np.argwhere(differs)
     sizes = np.nan_to_num(np.abs(served[differs] - offline[differs]), nan=np.inf)

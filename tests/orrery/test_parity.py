@@ -32,7 +32,7 @@ def test_another_value_is_a_mismatch(served):
 
 def test_the_worst_comes_first():
     parity = compare([(7, [3.0, 0.2]), (8, [9.0, 2.6])], OFFLINE, NAMES)
-    assert parity.worst[0] == Mismatch(8, "count", 9.0, 4.0)
+    assert parity.worst[0] == Mismatch("8", "count", 9.0, 4.0)
     assert parity.mismatches == 2
     assert parity.features == {"count": 1, "mean": 2}
     assert len(compare([(8, [n, 2.5]) for n in range(30, 60)], OFFLINE, NAMES).worst) == 10
@@ -42,6 +42,7 @@ def test_a_row_that_offline_does_not_know_is_a_mismatch():
     parity = compare([(1, [3.0, 0.1])], OFFLINE, NAMES)
     assert (parity.rows, parity.mismatches, parity.unknown) == (1, 1, 1)
     assert compare([(1, [3.0, 0.1])], OFFLINE.iloc[:0], NAMES).mismatches == 1
+    assert compare([("no number", [3.0, 0.1]), (7, [3.0, 0.1])], OFFLINE, NAMES).unknown == 1
 
 
 def test_nothing_compared_is_not_a_pass():

@@ -35,6 +35,7 @@ LARGEST_ID = 2**53
 LARGEST_AMOUNT = 1e9
 EARLIEST, LATEST = pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
+_ZONE = r"[T ].*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _A_NUMBER = f"a whole number from 0 to {LARGEST_ID}"
 _MEANING = {
     "TRANSACTION_ID": f"{_A_NUMBER}, each only once",
@@ -182,10 +183,19 @@ def _moments(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column):  # seconds or milliseconds, of which epoch?
         return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us, UTC]")
     if not pd.api.types.is_datetime64_any_dtype(column):
-        column = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+        column = _dates(column.astype(str))
     aware = column.dt.tz_localize("UTC") if column.dt.tz is None else column.dt.tz_convert("UTC")
     micros: pd.Series = aware.dt.as_unit("us")
     return micros
+
+
+def _dates(text: pd.Series) -> pd.Series:
+    """ISO 8601 in two parts: pandas gives a moment without a zone the zone of the one before, and it reads "now"."""
+    dates, zoned = text.where(text.str[:1].str.isdigit()), text.str.contains(_ZONE)
+    parts = (dates.where(of_part) for of_part in (zoned, ~zoned))
+    first, second = (pd.to_datetime(part, utc=True, format="ISO8601", errors="coerce") for part in parts)
+    moments: pd.Series = first.fillna(second)
+    return moments
 
 
 @cache

@@ -104,6 +104,7 @@ def test_nanoseconds_are_cut_and_offsets_understood(tmp_path):
     frame = rows().astype({"TX_DATETIME": object})
     frame.loc[0, "TX_DATETIME"] = "2018-04-01 00:00:31.000000999"
     frame.loc[1, "TX_DATETIME"] = "2018-04-02T02:00:31+02:00"
+    frame.loc[2, "TX_DATETIME"] = "2018-04-03T00:00:31"  # without a zone, after one with another
     pd.testing.assert_frame_equal(read(csv_of(tmp_path, frame)), rows())
 
 
