@@ -145,18 +145,10 @@ def freshness(configured: Settings, use_case: str) -> Freshness:
 
 def materialized(configured: Settings, use_case: str) -> datetime | None:
     """The moment up to which all online views of a use case are; None before all of them are there."""
-    from orrery.adapters.online_store import StoreUnavailable, open_online_store
+    from orrery.adapters.online_store import materialized_until
 
     serving = usecases.serving(use_case)
-    store = open_online_store(configured)
-    try:
-        known = store.materialized()
-    except StoreUnavailable:  # the first materialization makes it
-        return None
-    finally:
-        store.close()
-    moments = [known.get(key.view) for key in serving.keys(serving.example)]
-    return None if None in moments else min(filter(None, moments), default=None)
+    return materialized_until(configured, {key.view for key in serving.keys(serving.example)})
 
 
 def _last_prediction(configured: Settings, use_case: str) -> datetime | None:

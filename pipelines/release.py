@@ -1,6 +1,6 @@
 """Prepare, build features, train, evaluate, gate, register, deploy: one release of one use case."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import usecases
 from orrery import building, judging, releasing
 from orrery.adapters.feature_store import FeatureStore
 from orrery.adapters.locks import exclusive
-from orrery.lifecycle import Candidate, Passed, Report, Verdict
+from orrery.adapters.online_store import materialized_until
+from orrery.lifecycle import Candidate, Passed, Report, Snapshot, Verdict
 from orrery.preparation import prepare
 from orrery.settings import Settings, settings
 from orrery.usecase import Budget, Case, SourceRequest
@@ -65,7 +66,22 @@ def _release(case: Case, wanted: SourceRequest, as_of: datetime | None, days: in
         "evaluate", lambda progress: judging.evaluate(case, candidate, split.test, configured, progress), retried=True
     )
     verdict = step("gate", lambda _: judging.judge(case, candidate, report, split.test, configured))
+    if isinstance(verdict, Passed):
+        _bring_online(case, snapshot, store, window.as_of)
     return _conclude(case, candidate, report, verdict, configured)
+
+
+def _bring_online(case: Case, snapshot: Snapshot, store: FeatureStore, as_of: datetime) -> None:
+    """Before a first champion answers, its features are there. Later ones find them: the nightly flow goes on."""
+    configured = settings()
+    views = {view.name for view in case.views if getattr(view, "online", False)}
+    if views and materialized_until(configured, views) is None:
+        moment = min(as_of, datetime.now(UTC))
+        step(
+            "materialize",
+            lambda progress: building.materialize(case, snapshot, store, configured, moment, progress),
+            retried=True,
+        )
 
 
 def _conclude(case: Case, candidate: Candidate, report: Report, verdict: Verdict, configured: Settings) -> Any:

@@ -1,6 +1,6 @@
 """The online feature store, read and written in Feast's own layout without Feast."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -58,3 +58,16 @@ def open_online_store(settings: Settings) -> OnlineStore:
 
 def online_path(settings: Settings) -> Path:
     return settings.feature_folder / "online.db"
+
+
+def materialized_until(settings: Settings, views: Collection[str]) -> datetime | None:
+    """The moment up to which all of these views are online; None before each of them was materialized once."""
+    store = open_online_store(settings)
+    try:
+        known = store.materialized()
+    except StoreUnavailable:  # the first materialization makes it
+        return None
+    finally:
+        store.close()
+    moments = [known[view] for view in views if view in known]
+    return min(moments, default=None) if len(moments) == len(views) else None

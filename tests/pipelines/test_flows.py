@@ -108,12 +108,16 @@ def test_materialize_brings_a_moment_online_and_refuses_the_future(release, case
     from orrery.adapters.feature_store import FutureDate
     from pipelines.materialize import materialize
 
-    release()
+    def times_seen():
+        [stored] = open_online_store(catalogue).read([Key("toy_history", 3)]).values()
+        return stored.values["times_seen"]
+
+    release(as_of=START + timedelta(hours=500))
+    assert times_seen() == 10, "a first champion finds its features"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        materialize(use_case="toy", end=START + timedelta(hours=100))
-        [stored] = open_online_store(catalogue).read([Key("toy_history", 3)]).values()
-        assert stored.values["times_seen"] == 2
+        materialize(use_case="toy", end=START + timedelta(hours=600))
+        assert times_seen() == 12
         with pytest.raises(FutureDate):
             materialize(use_case="toy", end=datetime.now(UTC) + timedelta(days=1))
 
