@@ -1,15 +1,12 @@
 """`orrery experiment`: judge an A/B test from a file with one row a unit, or from a window of the prediction log."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.experiment_off_policy import off_policy
+from cli.experiment_off_policy import PANEL, First, Last, UseCase, off_policy
 from cli.experiment_table import Missing, Units, units_of_file
-from cli.replay import FORMATS
-from orrery.errors import OrreryError
 
 if TYPE_CHECKING:
     from cli.experiment_log import Window
@@ -17,11 +14,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Judge an A/B test, or a policy from another one's log.", no_args_is_help=True)
 MISMATCH_STATUS = 3
-_LOG = "A window of the prediction log instead of a file"
-
-
-class SourceRefused(OrreryError):
-    """The rows come from a file or from the log, from one of them."""
 
 
 @app.callback()
@@ -43,15 +35,10 @@ def analyze(
     alpha: Annotated[float, typer.Option(help="How often a test without an effect may raise an alarm.")] = 0.05,
     peek: Annotated[bool, typer.Option("--peek", help="An answer that may be looked at on any day (mSPRT).")] = False,
     missing: Annotated[Missing, typer.Option(help="What a metric without a value means.")] = Missing.REFUSE,
-    use_case: Annotated[str, typer.Option(help="Whose predictions.", rich_help_panel=_LOG)] = "",
-    first: Annotated[
-        datetime | None, typer.Option("--from", help="First event time (UTC).", formats=FORMATS, rich_help_panel=_LOG)
-    ] = None,
-    last: Annotated[
-        datetime | None,
-        typer.Option("--to", help="First event time after the window (UTC).", formats=FORMATS, rich_help_panel=_LOG),
-    ] = None,
-    unit: Annotated[str, typer.Option(help="A field of requests: one row a value of it.", rich_help_panel=_LOG)] = "",
+    use_case: UseCase = "",
+    first: First = None,
+    last: Last = None,
+    unit: Annotated[str, typer.Option(help="A field of requests: one row a value of it.", rich_help_panel=PANEL)] = "",
     plot: Annotated[Path | None, typer.Option(help="A PNG of the lifts with their intervals.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -68,11 +55,14 @@ def analyze(
     Example: orrery experiment analyze --use-case fraud --from 2018-09-12 --to 2018-09-13 --metric label --missing zero
     """
     from cli.console import emit
+    from cli.experiment_log import SourceRefused, window_of
     from cli.experiment_plot import check_png, draw_lifts
     from orrery import experiments
 
     check_png(plot)
-    window = _window(file, variant, use_case, first, last, unit)
+    window = window_of(file, use_case, first, last, unit)
+    if window and variant:
+        raise SourceRefused("the log itself says which variant answered; leave --variant out")
     shares, metrics = _shares(expected), list(dict.fromkeys(metric))
     units = _units(file, window, variant or "variant", metrics, covariate, missing)
     found = experiments.analyze(
@@ -89,25 +79,6 @@ def analyze(
 
 
 app.command("off-policy")(off_policy)
-
-
-def _window(
-    file: Path | None, variant: str, use_case: str, first: datetime | None, last: datetime | None, unit: str
-) -> "Window | None":
-    """The window of the log, or None for a file. Raises SourceRefused unless one of them is given."""
-    from cli.experiment_log import Window
-
-    if file:
-        if use_case or first or last or unit:
-            raise SourceRefused("--use-case, --from, --to and --unit read the log; leave them out, or leave FILE out")
-        return None
-    if not use_case:
-        raise SourceRefused("there is nothing to analyze; give a FILE, or --use-case with --from and --to")
-    if not (first and last):
-        raise SourceRefused("--use-case needs --from and --to, which cut its window out of the log")
-    if variant:
-        raise SourceRefused("the log itself says which variant answered; leave --variant out")
-    return Window(use_case, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC), unit)
 
 
 def _units(

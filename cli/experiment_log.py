@@ -3,8 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
 
 import usecases
 from cli.experiment_table import Missing, Units, nearest, settled
@@ -15,10 +18,14 @@ from orrery.settings import settings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from orrery.adapters.prediction_log import Logged
+    from orrery.adapters.prediction_log import Logged, LogReader
 
 _FALLBACK = "fallback"
 """variant of an answer that no model gave: it does not tell to which one the request was assigned"""
+
+
+class SourceRefused(OrreryError):
+    """The rows come from a file or from the log, from one of them."""
 
 
 class WindowRefused(OrreryError):
@@ -47,6 +54,35 @@ class Window:
     unit: str = ""
 
 
+def window_of(
+    file: Path | None, use_case: str, first: datetime | None, last: datetime | None, unit: str = ""
+) -> Window | None:
+    """The window of the log, or None for a file. Raises SourceRefused unless one of them is given."""
+    if file:
+        if use_case or first or last or unit:
+            raise SourceRefused("--use-case, --from, --to and --unit read the log; leave them out, or leave FILE out")
+        return None
+    if not use_case:
+        raise SourceRefused("there is nothing to read; give a FILE, or --use-case with --from and --to")
+    if not (first and last):
+        raise SourceRefused("--use-case needs --from and --to, which cut its window out of the log")
+    return Window(use_case, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC), unit)
+
+
+def answers_of_log(window: Window) -> tuple[list[dict[str, Any]], list[BaseModel]]:
+    """The answers of a window, and all feedback to them so far. Raises WindowRefused when there is no answer."""
+    answers = {one.record.identity: json.loads(one.record.answer) for one in _logged(window)}
+    if not answers:
+        raise _nothing_in(window)
+    serving, sequence, feedback = usecases.serving(window.use_case), 0, []
+    log = _log()
+    while page := log.events(window.use_case, sequence):
+        sequence = page[-1].sequence
+        told = [serving.feedback.model_validate_json(event.feedback) for event in page if event.feedback]
+        feedback += [each for each in told if serving.identity(each) in answers]
+    return list(answers.values()), feedback
+
+
 class _Prediction(NamedTuple):
     identity: str
     variant: str | None
@@ -66,8 +102,7 @@ def units_of_log(window: Window, metrics: list[str], covariate: str, missing: Mi
 
     read = [_prediction(one, window.unit, metrics, covariate) for one in _logged(window)]
     if not read:
-        span = f"from {window.first:%Y-%m-%d %H:%M} to {window.last:%Y-%m-%d %H:%M}"
-        raise WindowRefused(f"{window.use_case} has no prediction {span}; these are event times in UTC")
+        raise _nothing_in(window)
     units, variants = pd.Series([one.unit for one in read]), pd.Series([one.variant for one in read], dtype=object)
     if window.unit:
         variants = _assigned(window.unit, units, variants)
@@ -87,13 +122,22 @@ def units_of_log(window: Window, metrics: list[str], covariate: str, missing: Mi
     )
 
 
-def _logged(window: Window) -> "Iterator[Logged]":
+def _nothing_in(window: Window) -> WindowRefused:
+    span = f"from {window.first:%Y-%m-%d %H:%M} to {window.last:%Y-%m-%d %H:%M}"
+    return WindowRefused(f"{window.use_case} has no prediction {span}; these are event times in UTC")
+
+
+def _log() -> "LogReader":
     from orrery.adapters.database import open_database
     from orrery.adapters.prediction_log import LogReader
 
+    configured = settings()
+    return LogReader(open_database(configured.log_url, configured.log.durable))
+
+
+def _logged(window: Window) -> "Iterator[Logged]":
     usecases.serving(window.use_case)  # a misspelt name is refused
-    configured, sequence = settings(), 0
-    log = LogReader(open_database(configured.log_url, configured.log.durable))
+    log, sequence = _log(), 0
     first, last = micros(window.first), micros(window.last)
     while page := log.since(window.use_case, sequence):
         sequence = page[-1].sequence

@@ -310,6 +310,8 @@ class Training:
     """request, answer -> the feedback that simulated clients give during a replay"""
     online: Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None = None
     """answers of a replay, feedback sent -> figures of what was served"""
+    off_policy: Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel], str], Mapping[str, Array]] | None = None
+    """answers, feedback to them, a target policy's name -> the arguments of `off_policy.evaluate`"""
 
     def inputs_of(self, rows: "pd.DataFrame", names: Sequence[str]) -> Array:
         """The model's inputs, float32, shape (n, inputs); the first columns are the features `names`."""

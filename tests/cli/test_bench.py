@@ -13,7 +13,8 @@ FAILS = '"""Measures another."""\nif __name__ == "__main__":\n    raise SystemEx
 def folder(tmp_path, monkeypatch):
     home = tmp_path / "benchmarks"
     home.mkdir()
-    for name, text in {"__init__": "", "gateway": RUNS, "one_thing": RUNS, "other": FAILS, "part": '"""A part."""\n'}.items():
+    texts = {"__init__": "", "gateway": RUNS, "one_thing": RUNS, "other": FAILS, "part": '"""A part."""\n'}
+    for name, text in texts.items():
         (home / f"{name}.py").write_text(text)
     monkeypatch.setattr(bench_module, "ROOT", tmp_path)
 

@@ -1,8 +1,10 @@
 """`orrery experiment analyze` on windows of the prediction log, as the log's own writer left them."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 import usecases
@@ -197,7 +199,7 @@ def test_fields_that_are_of_no_use_are_refused(halves, capfd, metric, words, say
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "there is nothing to analyze; give a FILE, or --use-case with --from and --to"),
+        ((), "there is nothing to read; give a FILE, or --use-case with --from and --to"),
         (("units.csv", "--use-case", NAME, *DAY), "read the log; leave them out, or leave FILE out"),
         (("units.csv", "--unit", "user_id"), "read the log; leave them out, or leave FILE out"),
         (("units.csv", *DAY), "read the log; leave them out, or leave FILE out"),
@@ -219,3 +221,43 @@ def test_an_empty_window_is_refused(halves, capfd):
 
 def test_a_log_that_is_not_there_is_one_line(settings, capfd):
     assert "the prediction log cannot be read" in refused(capfd)
+
+
+def test_answers_come_with_all_feedback_to_them(halves, monkeypatch, capfd):
+    """What a use case makes of a window is what is evaluated."""
+    halves(prediction(200, "champion", moment=datetime(2018, 9, 13, tzinfo=UTC)))
+    told = usecases.serving(NAME).example_feedback
+    named = next(name for name, value in told if str(value) == usecases.serving(NAME).identity(told))
+    for number in (0, 1, 200, 300):  # the last two are of another day and of nobody
+        said = told.model_copy(update={named: number}).model_dump_json()
+        halves(replace(label(number, 1.0), feedback=said))
+    given = []
+
+    def policies(answers, feedback, target):
+        given.append((len(answers), len(feedback), target))
+        columns = {"reward": np.tile([0.0, 1.0], 500), "propensity": np.full(1_000, 0.5), "target": np.full(1_000, 0.5)}
+        return columns | {"cluster": np.arange(1_000)}
+
+    training = replace(usecases.training(NAME), off_policy=policies)
+    monkeypatch.setattr(usecases, "training", lambda name: training)
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "off-policy", "--use-case", NAME, *DAY, "--target", "greedy", "--json"])
+    assert ended.value.code == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["on_policy"]["value"] == 0.5
+    [(answers, feedback, target)] = given
+    assert (answers, feedback, target) == (200, 2, "greedy")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--target", "greedy", "--reward", "clicked"), "the log itself has its columns; leave --reward out"),
+        (("--target", "greedy"), "leaves nothing to chance"),
+    ],
+)
+def test_a_log_is_asked_for_a_policy_by_its_name(logged, capfd, words, says):
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "off-policy", "--use-case", NAME, *DAY, *words])
+    assert ended.value.code == 1
+    assert says in capfd.readouterr().err
