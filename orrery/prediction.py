@@ -192,6 +192,8 @@ class Predictor:
         return answer
 
     async def _read(self, keys: list[Key]) -> StoredByKey:
+        if not keys:
+            return {}  # who needs nothing stored needs no store
         try:
             seconds = _STORE_SHARE * self.serving.deadline_ms / 1_000
             return await asyncio.wait_for(self._in_thread(self.store.read, keys), seconds)

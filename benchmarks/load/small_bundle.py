@@ -7,12 +7,13 @@ import lightgbm as lgb
 import numpy as np
 
 from orrery.adapters.model_server import load_model
+from orrery.adapters.tree_graph import write_trees
 from orrery.bundle import Bundle, Feature, Golden
 from orrery.reference import golden_rows, reference_histograms
 from orrery.usecase import Budget, silent
-from usecases.fraud import autoencoder, model
+from usecases.fraud import autoencoder
 from usecases.fraud.features import FEATURES
-from usecases.fraud.scoring import AUTOENCODER, score
+from usecases.fraud.scoring import AUTOENCODER, BOOSTER, CLASSIFIER, score
 from usecases.fraud.simulator import simulate
 from usecases.fraud.tables import features
 
@@ -28,7 +29,7 @@ def small_bundle(folder: Path, rounds: int = 60, seed: int = 7) -> Bundle:
     folder.mkdir(parents=True, exist_ok=True)
     data = lgb.Dataset(inputs, target, feature_name=list(FEATURES))
     booster = lgb.train({**_PARAMETERS, "seed": seed, "feature_fraction": 0.7}, data, rounds)
-    model.export(booster, folder, inputs[:500])
+    write_trees(booster, folder / CLASSIFIER, inputs[:500], folder / BOOSTER)
     ordinary = inputs[target == 0][:4_000]
     encoder = autoencoder.fit_autoencoder(ordinary, Budget(1, 1, seed=seed, threads=1), silent)
     autoencoder.export(encoder, folder / AUTOENCODER)

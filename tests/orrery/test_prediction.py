@@ -296,3 +296,10 @@ def test_a_payload_is_seen_by_the_model_and_not_logged(predictor):
     (row,) = predictor.log.rows
     assert answer["score"] == 9.0
     assert (json.loads(row.features), json.loads(row.outputs)) == ({"number": 3.0}, {"score": 9.0})
+
+
+def test_who_needs_nothing_stored_needs_no_store(predictor):
+    predictor.store = Store(error=LogUnavailable("gone"))
+    predictor.serving = replace(SERVING, keys=lambda e: ())
+    (answer,) = predict(predictor, Ask(number=3))
+    assert not answer["degraded"]

@@ -1,17 +1,14 @@
-"""The classifier: a seeded search over the folds, the final fit, and its export."""
+"""The classifier: a seeded search over the folds, and the final fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
 import numpy as np
 
-from orrery.errors import OrreryError
 from orrery.usecase import Array, Budget, Progress
-from usecases.fraud.scoring import BOOSTER, CLASSIFIER, fraud_probability
 
 if TYPE_CHECKING:
     import optuna
@@ -27,19 +24,12 @@ START: Mapping[str, Any] = {
 }
 """tried first: the best on the validation weeks of the published protocol"""
 MOST_ROUNDS = 300
-_EXPORT_TOLERANCE = 1e-5
-_OPSET = 15
-"""the newest that onnxmltools writes"""
 _MANY_ROWS = 100_000
 _BINS: Mapping[str, Any] = {"max_bin": 4095, "min_data_in_bin": 1, "feature_pre_filter": False}
 """fine bins: frauds lie in the tails of the amounts, where the default's 255 bins of equal mass are too wide"""
 _SAMPLED: Mapping[str, Any] = {"data_sample_strategy": "goss", "top_rate": 0.05, "other_rate": 0.1}
 """of many rows the trees see those they are most wrong about and a weighted sample of the others:
 as good on the validation weeks, in a third of the time"""
-
-
-class ExportRefused(OrreryError):
-    """The exported graph does not say what the trained model says."""
 
 
 @dataclass(frozen=True)
@@ -170,22 +160,3 @@ def _dataset(rows: "pd.DataFrame", names: Sequence[str]) -> lgb.Dataset:
 
 def _columns(rows: "pd.DataFrame", names: Sequence[str]) -> tuple[Array, Array]:
     return rows[list(names)].to_numpy(np.float32), rows[TARGET].to_numpy(np.float32)
-
-
-def export(booster: lgb.Booster, folder: Path, probe: Array) -> None:
-    """Write the classifier as a graph and as text. Raises ExportRefused when they differ on the rows of `probe`."""
-    import onnxruntime
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    shape = [("inputs", FloatTensorType([None, booster.num_feature()]))]
-    graph = convert_lightgbm(booster, name="classifier", initial_types=shape, zipmap=False, target_opset=_OPSET)
-    del graph.graph.output[0]  # the label: thresholds are ours, and its declared shape is wrong
-    (folder / CLASSIFIER).write_bytes(graph.SerializeToString())
-    (folder / BOOSTER).write_text(booster.model_to_string())
-    session = onnxruntime.InferenceSession(folder / CLASSIFIER, providers=["CPUExecutionProvider"])
-    off = np.abs(fraud_probability(session.run(None, {"inputs": probe})) - booster.predict(probe, num_threads=1)).max()
-    if not off <= _EXPORT_TOLERANCE:
-        raise ExportRefused(
-            f"the exported classifier is off by {off:.2g}; check the versions of onnxmltools and lightgbm"
-        )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from orrery.adapters.tree_graph import write_trees
 from orrery.usecase import Array, Budget, Fitted, Gate, Progress, Split, Training
 from usecases.fraud import autoencoder, model, plots
 from usecases.fraud.calibration import decision_metrics, fit_calibration, fit_thresholds
 from usecases.fraud.features import FEATURES, LABEL_DELAY
 from usecases.fraud.metrics import COSTS, measure, ranking
 from usecases.fraud.protocol import split
-from usecases.fraud.scoring import AUTOENCODER, calibrate
+from usecases.fraud.scoring import AUTOENCODER, BOOSTER, CLASSIFIER, calibrate
 from usecases.fraud.serving import FraudFeedback, FraudRequest
 from usecases.fraud.source import SOURCES, describe, validate
 from usecases.fraud.tables import features, history
@@ -44,7 +45,7 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
     progress("fit", 2, 3, f"{found.rounds} trees on {len(split.train):,} rows")
     booster = model.fit(split.train, FEATURES, found, budget)
     sample = inputs_of(later.sample(min(_EXPLAINED_ROWS, len(later)), random_state=budget.seed))
-    model.export(booster, folder, sample)
+    write_trees(booster, folder / CLASSIFIER, sample, folder / BOOSTER)
     progress("fit", 3, 3)
     pictures = folder.with_name("plots")
     pictures.mkdir(exist_ok=True)
