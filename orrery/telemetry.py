@@ -13,7 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 """with the edges that promises are made in"""
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_SCORES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+_SHARES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SCORES = (*_SHARES, 2.0, 5.0, 10.0, 20.0, 50.0)
 STAGES = ("auth", "features", "inference", "post", "log")
 CLASSES = {"ok": "good", "fallback": "good", "invalid": "client", "shed": "bad", "timeout": "bad", "error": "bad"}
 """outcome -> its class: only good and bad count for the promise"""
