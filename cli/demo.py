@@ -20,18 +20,20 @@ PREDICTIONS = 3_000
 
 
 def demo(
+    use_case: Annotated[list[str] | None, typer.Argument(help="which ones; by default all")] = None,
     predictions: Annotated[int, typer.Option(min=1, help="how many to replay for each use case")] = PREDICTIONS,
     as_json: Annotated[bool, typer.Option("--json", help="the summary as JSON")] = False,
 ) -> None:
-    """The whole loop for every use case: up, data, train, gate, promote, replay, lineage, parity.
+    """The whole loop of each use case: up, data, train, gate, promote, replay, lineage, parity.
 
     Leaves the platform up and writes build/demo/summary.json. A second run does only what is not done yet.
 
-    Example: orrery demo
+    Example: orrery demo recommendation
     """
     began, configured = time.monotonic(), settings()
+    stories = [Story(configured, name, predictions) for name in use_case or usecases.names()]
     started = _start(configured)
-    told = {name: Story(configured, name, predictions).tell() for name in usecases.names()}
+    told = {story.use_case: story.tell() for story in stories}
     summary = {
         "seconds": round(time.monotonic() - began, 1),
         "use_cases": {name: vars(each) for name, each in told.items()},
@@ -55,6 +57,8 @@ def _start(configured: Settings) -> "tuple[Service, ...]":
 
 
 def _row(use_case: str, told: Told) -> dict[str, Any]:
-    test = {name: round(told.test[name], 4) for name in usecases.training(use_case).gate.compare}
-    row = {"use case": use_case, "data": told.data_version[:8], "model": told.model_version, "gate": told.gate}
-    return row | test | told.served | {f"parity {name}": value for name, value in told.parity.items()}
+    served = {name: told.served[name] for name in ("predictions", "errors", "p50_ms", "p99_ms")}
+    parity = {f"parity {name}": value for name, value in told.parity.items()}
+    tested = {name: round(told.test[name], 4) for name in usecases.training(use_case).gate.compare}
+    about = {"use case": use_case, "data": told.data_version[:8], "model": told.model_version, "gate": told.gate}
+    return about | served | parity | {"on the test rows": tested}

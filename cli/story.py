@@ -164,7 +164,8 @@ class Story:
         if counted["errors"]:
             raise DemoFailed(f"{counted['errors']} of {len(script.events)} events failed: {counted['reasons']}")
         shown = {name: counted[name] for name in ("predictions", "degraded", "labels", "rate", "p50_ms", "p99_ms")}
-        shown |= counted["online"]
+        if clients or not self.training.react:  # else nobody was there to click
+            shown |= counted["online"]
         screen().print(table({name.replace("_", " "): value for name, value in shown.items()}))
         return counted
 

@@ -71,8 +71,26 @@ def test_a_person_gets_a_table(told, capfd):
         main(["demo"])
 
     shown = capfd.readouterr().out
-    assert "parity mismatches" in shown
+    for name in usecases.names():
+        assert name in shown
+        assert f"{usecases.training(name).gate.compare[0]} 0.5" in shown
     assert "orrery down" in shown
+
+
+def test_one_use_case_may_be_told_alone(told, tmp_path):
+    name = usecases.names()[-1]
+    with pytest.raises(SystemExit):
+        main(["demo", name])
+    assert list(json.loads((tmp_path / "build/demo/summary.json").read_text())["use_cases"]) == [name]
+    assert {step.split()[0] for step in told} == {name}
+
+
+def test_an_unknown_use_case_is_refused_before_anything_starts(told, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "nothing"])
+    assert ended.value.code == 1
+    assert "there is no use case 'nothing'" in capfd.readouterr().err
+    assert not told
 
 
 def test_a_failure_names_the_step_and_the_log(told, home, monkeypatch, capfd):

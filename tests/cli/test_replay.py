@@ -29,19 +29,20 @@ def script(sample):
     name, rows = sample
     training = usecases.training(name)
     first = rows[training.moment].min().to_pydatetime() + training.label_delay * 2
-    before = rows[training.moment].between(first - training.label_delay, first + timedelta(days=1), inclusive="left")
+    last = rows[training.moment][rows[training.moment] >= first].iloc[150].to_pydatetime() + timedelta(days=1)
+    before = rows[training.moment].between(first - training.label_delay, last, inclusive="left")
     said = training.requests(rows[before])
-    return first, said, write_script(usecases.serving(name), said, first, first + timedelta(days=1), limit=100)
+    return first, last, said, write_script(usecases.serving(name), said, first, last, limit=100)
 
 
 def test_events_are_those_of_the_window_in_order(sample, script):
-    first, said, written = script
+    first, last, said, written = script
     moments = [event.moment for event in written.events]
     kinds = [event.kind for event in written.events]
 
     assert moments == sorted(moments)
     assert first <= moments[0]
-    assert moments[-1] < first + timedelta(days=1)
+    assert moments[-1] < last
     assert kinds.count("predict") == 100
     assert kinds.count("feedback") > 0, "labels of earlier events arrive in the window"
     sent = {event.identity for event in written.events}
@@ -51,7 +52,7 @@ def test_events_are_those_of_the_window_in_order(sample, script):
 
 
 def test_a_label_shares_a_key_with_its_request(sample, script):
-    serving, (first, said, _) = usecases.serving(sample[0]), script
+    serving, (first, _, said, _) = usecases.serving(sample[0]), script
     requests = {serving.identity(body): body for _, kind, body in said if kind == "predict"}
     everything = write_script(serving, said, first - timedelta(days=365), first + timedelta(days=365), limit=None)
     for event in everything.events[:2_000]:
@@ -60,7 +61,7 @@ def test_a_label_shares_a_key_with_its_request(sample, script):
 
 
 def test_a_replay_counts_against_the_truth(sample, script, asking, stand_in):
-    name, written = sample[0], script[2]
+    name, written = sample[0], script[3]
     serving, answers = usecases.serving(name), iter(range(10_000))
 
     def route(method, path, body, connection):
@@ -107,7 +108,7 @@ def test_no_gateway_is_said_before_any_data_is_read(home):
 def test_no_key_is_said(sample, script, asking):
     client_key_path(asking).unlink()
     with pytest.raises(NoClientKey, match="orrery up"):
-        run(asking, sample[0], script[2], by_rate(100))
+        run(asking, sample[0], script[3], by_rate(100))
 
 
 def test_two_paces_are_one_too_many(home, capfd):

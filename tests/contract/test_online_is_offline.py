@@ -38,8 +38,19 @@ def assert_same(inputs, expected):
         np.testing.assert_array_equal(values, expected[identity], err_msg=identity)
 
 
+def fill(case, store, moment):
+    """Materialize what was known at `moment`."""
+    for view, table in case.training.history(case.raw, moment).items():
+        entity = table.columns[0]
+        names = [column for column in table.columns if column not in (entity, "event_timestamp")]
+        for row in table.to_dict("records"):
+            key = Key(view, int(row[entity]))
+            store.rows[key] = Stored({n: row[n] for n in names}, row["event_timestamp"], "present")
+
+
 @pytest.mark.slow
 def test_batch_equals_row_by_row(case, store):
+    fill(case, store, case.raw[case.training.moment].min().to_pydatetime())
     assert_same(serve(case, store, case.training.requests(case.raw)), offline(case))
 
 
@@ -47,11 +58,6 @@ def test_history_is_the_store_of_that_moment(case, store):
     """Starting from a materialized moment, the events after it see what they would have seen anyway."""
     raw, training = case.raw, case.training
     moment: datetime = raw[training.moment].iloc[-min(SERVED, len(raw) // 3)].to_pydatetime()
-    for view, table in training.history(raw, moment).items():
-        entity = table.columns[0]
-        names = [column for column in table.columns if column not in (entity, "event_timestamp")]
-        for row in table.to_dict("records"):
-            key = Key(view, int(row[entity]))
-            store.rows[key] = Stored({n: row[n] for n in names}, row["event_timestamp"], "present")
+    fill(case, store, moment)
     events = [event for event in training.requests(raw) if event[0] >= moment]
     assert_same(serve(case, store, events), offline(case))

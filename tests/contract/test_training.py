@@ -107,7 +107,7 @@ def test_a_bundle_answers_the_same_after_a_reload(case, trained):
 def test_a_flipped_byte_is_noticed(case, trained, tmp_path):
     _, model = trained(case)
     folder = shutil.copytree(model.bundle.folder, tmp_path / "copy")
-    path = folder / next(name for name in model.manifest.files if name.endswith(".onnx"))
+    path = folder / next(name for name in model.manifest.files if name.endswith((".onnx", ".npy")))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))

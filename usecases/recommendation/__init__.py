@@ -1,0 +1,1 @@
+"""Recommendation: a ranked list for a user, seen items and fresh clicks counted."""
