@@ -29,7 +29,7 @@ def evaluate(
     import usecases
     from cli.console import emit, progress
     from orrery.adapters.feature_store import FeatureStore
-    from orrery.building import build_features, rows_between
+    from orrery.building import build_features, rows_to_judge
     from orrery.judging import described, evaluate_version
     from orrery.preparation import current
     from orrery.settings import settings
@@ -39,7 +39,7 @@ def evaluate(
     snapshot = current(use_case, configured)
     with progress() as bars, tempfile.TemporaryDirectory() as scratch:
         build_features(case, snapshot, store, configured, bars)
-        rows = rows_between(case, snapshot, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC), store)
+        rows = rows_to_judge(case, snapshot, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC), store)
         judged, report = evaluate_version(case, version, rows, configured, Path(scratch), bars)
         drawn = _keep(report, plots) if plots else []
     about: dict[str, object] = {"use_case": use_case, "version": judged.version, "data_version": snapshot.data_version}

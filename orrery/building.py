@@ -118,6 +118,12 @@ def rows_between(case: Case, snapshot: Snapshot, first: datetime, last: datetime
     return store.training_rows(case.name, raw_between(case, snapshot, first, last))
 
 
+def rows_to_judge(case: Case, snapshot: Snapshot, first: datetime, last: datetime, store: Features) -> "pd.DataFrame":
+    """The rows of `rows_between`, or what the use case asks of that window instead."""
+    rows, judged = rows_between(case, snapshot, first, last, store), case.training.judged
+    return judged(rows, raw_between(case, snapshot, None, last)) if judged else rows
+
+
 def raw_between(case: Case, snapshot: Snapshot, first: datetime | None, last: datetime) -> "pd.DataFrame":
     """Raw rows with first <= moment < last. Raises WindowRefused when there are none."""
     import pandas as pd

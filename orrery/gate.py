@@ -19,7 +19,13 @@ def judge(gate: Gate, candidate: Candidate, report: Report, integrity: Sequence[
 
     Without a champion, as on a first release, there is nothing to compare with and the floors alone decide.
     """
-    checks = (*_bounds(gate, report), *_comparisons(gate, report), _latency(gate, report), *integrity)
+    checks = (
+        *_bounds(gate, report),
+        *_baselines(gate, report),
+        *_comparisons(gate, report),
+        _latency(gate, report),
+        *integrity,
+    )
     if all(check.passed for check in checks):
         return Passed(candidate=candidate, report=report, checks=checks)
     return Refused(checks=checks)
@@ -31,6 +37,14 @@ def _bounds(gate: Gate, report: Report) -> Iterator[Check]:
             value = report.candidate[name].value
             holds = sign * (value - bound) >= 0  # a NaN holds nowhere
             yield Check(f"{name} at {word}", bool(holds), f"{value:.4f}, at {word} {bound:g} is asked")
+
+
+def _baselines(gate: Gate, report: Report) -> Iterator[Check]:
+    for name in gate.no_worse:
+        lead = report.candidate[name]
+        holds = lead.value >= 0 or lead.high >= 0  # a NaN holds nowhere
+        detail = f"{lead.value:+.4f} [{lead.low:+.4f}, {lead.high:+.4f}], an interval that reaches 0 is asked"
+        yield Check(f"{name} no worse than the baseline", bool(holds), detail)
 
 
 def _comparisons(gate: Gate, report: Report) -> Iterator[Check]:

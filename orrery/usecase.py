@@ -265,6 +265,8 @@ class Gate:
     """metrics that may not be worse than the champion's beyond the paired interval"""
     latency_ms: float
     """the most one row may take, features to answer, median"""
+    no_worse: tuple[str, ...] = ()
+    """metrics that are differences to a baseline, and may not be below 0 beyond their interval"""
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,9 @@ class Training:
     schedule: str
     """cron, UTC, of the release"""
     budget: Budget
+    judged: "Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None" = None
+    """rows of a window with features, all raw rows until its end -> the rows to measure a model on, where not each is
+    one; `split` gives its own"""
     inputs: "Callable[[pd.DataFrame], Array] | None" = None
     """rows with features -> the model's inputs, where these are more than the named features"""
     react: Callable[[BaseModel, Mapping[str, Any]], Sequence[BaseModel]] | None = None

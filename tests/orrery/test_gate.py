@@ -75,6 +75,17 @@ def test_a_metric_with_a_ceiling_is_worse_when_it_is_higher(candidate):
     assert len(reasons(judge(gate, candidate, worse, SOUND))) == 1
 
 
+@pytest.mark.parametrize(
+    ("lead", "passes"),
+    [(metric(0.1), True), (metric(-0.01), True), (metric(-0.1), False), (metric(0.0, 0.0), True),
+     (Metric(float("nan"), float("nan"), float("nan")), False)],
+)  # fmt: skip
+def test_a_lead_over_a_baseline_may_be_below_0_within_its_interval_only(candidate, lead, passes):
+    gate = Gate(floors={}, ceilings={}, compare=(), latency_ms=2, no_worse=("lead",))
+    found = Report(10, NOW, NOW, {"lead": lead}, {}, None, {}, 0.1)
+    assert isinstance(judge(gate, candidate, found, SOUND), Passed) == passes
+
+
 def test_not_a_number_passes_nothing(candidate):
     not_known = Metric(nan, nan, nan)
     verdict = judge(GATE, candidate, report(ap=nan, error=nan, latency=nan, difference=not_known), SOUND)

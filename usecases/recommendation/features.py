@@ -51,7 +51,8 @@ class History:
     def until(self, moment: int) -> "History":
         """The events before a moment, without those of that very moment."""
         end = int(np.searchsorted(self.times, moment, side="left"))
-        return History(self.times[:end], self.items[:end], self.ratings[:end], self.genres[:end])
+        part = slice(max(end - MOST_EVENTS, 0), end)
+        return History(self.times[part], self.items[part], self.ratings[part], self.genres[part])
 
     def after(self, moment: int, item: int, rating: float, genres: int) -> "History":
         """The history with one event more, in order of time; the oldest of too many is forgotten."""

@@ -11,10 +11,17 @@ from orrery.usecase import Array
 from usecases.recommendation.listwise import Lists
 from usecases.recommendation.ranking_features import INPUTS
 from usecases.recommendation.retrieval import SOURCES
+from usecases.recommendation.scoring import COLD, DEEP, LAMBDARANK, WARM
 
 _INK, _PALE = "#30343b", "#d9dde3"
 _COLOURS = ("#4a7fb5", "#9aa2ad", "#c8503c", "#5b9a68")
 _WIDTH = 0.26
+_LEARNED_ON = {
+    COLD: "blend, best trial so far for cold users",
+    WARM: "blend, best trial so far for warm users",
+    LAMBDARANK: "trees, on the queries that judge",
+    DEEP: "deep, on the queries that stop it",
+}
 
 
 def draw(lists: Lists, scores: Array, curves: Mapping[str, Array], gain: Array, folder: Path) -> dict[str, Path]:
@@ -51,13 +58,12 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _learning_curve(curves: Mapping[str, Array], path: Path) -> Path:
-    """Each against the share of its own trials, trees or epochs."""
+    """Each against the share of its own trials, trees or epochs, on queries of its own: their heights say nothing."""
     figure, axes = _axes("Learning curves of the rankers", "share of trials, trees or epochs", "nDCG@10")
     for (name, curve), colour in zip(curves.items(), _COLOURS, strict=False):
-        axes.plot(
-            np.linspace(0, 1, len(curve)), curve, color=colour, linewidth=1.8, label=f"{name}, {len(curve)} steps"
-        )
-    axes.legend(frameon=False, fontsize=9)
+        axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, linewidth=1.8, label=_LEARNED_ON[name])
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.14))
     return _save(figure, path)
 
 

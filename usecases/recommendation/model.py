@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from orrery.adapters.tree_graph import write_trees
 from orrery.errors import OrreryError
 from orrery.usecase import Array, Budget, Fitted, Progress, Split
 from usecases.recommendation import blend, deep, fit_plots, lambdarank
@@ -16,7 +17,7 @@ from usecases.recommendation.listwise import Lists, join, lists_of, recalls
 from usecases.recommendation.metrics import resampled
 from usecases.recommendation.ranking_features import INPUTS
 from usecases.recommendation.retrieval import Sources
-from usecases.recommendation.scoring import BLEND, DEEP, LAMBDARANK
+from usecases.recommendation.scoring import BLEND, DEEP, LAMBDARANK, RANKER
 
 _PARTS = 3
 """to learn from, to stop at, to judge by"""
@@ -108,8 +109,8 @@ def _save(likes: Likes, penalty: float, budget: Budget, folder: Path) -> tuple[S
     """The sources that serve, written to `folder`; and the recall of their index, where they may need one."""
     sources = fit_sources(likes, penalty, budget)
     users = np.random.default_rng(budget.seed).permutation(int(likes.users.max()) + 1)[:_SAMPLED_USERS]
-    tastes = (sources.factors.taste(likes.places[likes.users == user], np.ones(1)) for user in users)
-    factors, recall = indexed(sources.factors, tastes)
+    liked = (likes.places[likes.users == user] for user in users)
+    factors, recall = indexed(sources.factors, (sources.factors.taste(of, np.ones(len(of))) for of in liked))
     sources = replace(sources, factors=factors)
     sources.save(folder)
     return sources, {} if recall is None else {"index_recall100": recall}
@@ -166,7 +167,7 @@ def compare(lists: Lists, scores: Mapping[str, Array]) -> tuple[str, dict[str, f
 def _train(judged: Judged, lists: Lists, budget: Budget, progress: Progress, folder: Path) -> dict[str, Any]:
     """Train the ranker that stands on all lists; what the manifest must know of it."""
     if judged.ranker == LAMBDARANK:
-        lambdarank.export_trees(lambdarank.fit_trees(lists, budget), folder, lists.inputs[lists.there])
+        write_trees(lambdarank.fit_trees(lists, budget), folder / RANKER, lists.inputs[lists.there])
     elif judged.ranker == DEEP:
         deep.export_deep(deep.fit_deep(lists, budget, progress, epochs=judged.epochs).network, folder)
     elif judged.curves:

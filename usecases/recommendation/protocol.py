@@ -9,7 +9,7 @@ import pandas as pd
 from orrery.errors import OrreryError
 from orrery.usecase import Array, Split, Window
 from usecases.recommendation import tables
-from usecases.recommendation.features import LIKED
+from usecases.recommendation.features import FEATURES, LIKED
 from usecases.recommendation.items import content_vectors
 
 KIND, RELEVANT, KNOWN_ITEMS = "KIND", "RELEVANT", "KNOWN_ITEMS"
@@ -69,6 +69,19 @@ def split(rows: pd.DataFrame, window: Window) -> Split:
             "something new, or nothing was liked earlier; choose another --as-of or more --days"
         )
     return Split(train=train, folds=tuple(folds), test=test)
+
+
+def judged(rows: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """The queries in the time of `rows`, which have features; `raw` are all events until then.
+
+    Raises WindowRefused when nothing was liked in that time, or nothing was known before.
+    """
+    start, end = rows["AT"].min(), rows["AT"].max() + _TICK
+    earlier = raw[raw["AT"] < start]
+    asked = _asked(raw, earlier, start.to_pydatetime(), end.to_pydatetime())
+    if earlier.empty or asked.empty:
+        raise WindowRefused("there is nothing to ask in that window, or nothing before it; choose another")
+    return asked.merge(rows[["EVENT_ID", *FEATURES]], on="EVENT_ID", how="left", validate="m:1")
 
 
 def queries(rows: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:

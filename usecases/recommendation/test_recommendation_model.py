@@ -2,22 +2,24 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from orrery.adapters.model_server import load_model
+from orrery.adapters.tree_graph import write_trees
 from orrery.bundle import Bundle, Feature, Golden
 from orrery.usecase import Budget, SourceRequest, Window, silent
 from usecases.recommendation import blend, deep, lambdarank, source, tables
+from usecases.recommendation.catalogue import catalogue_of
 from usecases.recommendation.features import FEATURES
-from usecases.recommendation.lambdarank import ExportRefused
+from usecases.recommendation.index import LEAST_RECALL, indexed
 from usecases.recommendation.listwise import Lists, join
 from usecases.recommendation.model import NothingLiked, compare, fit
 from usecases.recommendation.protocol import split
 from usecases.recommendation.ranking_features import BLENDED, INPUTS
-from usecases.recommendation.scoring import COLD, LISTED, RANKER, WARM, ranker_of, score
+from usecases.recommendation.scoring import COLD, LISTED, RANKER, WARM, rank, ranker_of, score
 
 AT = datetime(2016, 10, 1, tzinfo=UTC)
 BUDGET = Budget(trials=1, seconds=5, threads=1)
@@ -80,28 +82,10 @@ def test_trees_find_what_is_planted_and_their_graph_says_the_same(tmp_path, monk
     assert lambdarank.tree_curve(trees, later)[-1] > lambdarank.tree_curve(trees, later)[0]
     again = lambdarank.fit_trees(lists, BUDGET)
     assert again.model_to_string() == trees.model_to_string()
-    lambdarank.export_trees(trees, tmp_path, lists.inputs[lists.there])
+    write_trees(trees, tmp_path / RANKER, lists.inputs[lists.there])
     ranker = ranker_of(bundle_of(tmp_path, {"ranker": {"name": "lambdarank"}}))
     expected = lambdarank.tree_scores(trees, later)[0][later.there[0]]
     np.testing.assert_allclose(ranker(later.inputs[0][later.there[0]]), expected, atol=1e-5)
-    monkeypatch.setattr(lambdarank, "_EXPORT_TOLERANCE", -1)
-    with pytest.raises(ExportRefused, match="is off by"):
-        lambdarank.export_trees(trees, tmp_path, lists.inputs[lists.there])
-
-
-def test_inputs_at_a_threshold_fall_on_the_same_side_in_the_graph(tmp_path):
-    """The neighbours, in float32, of every threshold of the trees."""
-    lists = planted(60)
-    trees = lambdarank.fit_trees(lists, BUDGET)
-    lambdarank.export_trees(trees, tmp_path, lists.inputs[lists.there])
-    cuts = trees.trees_to_dataframe().dropna(subset="threshold")
-    near = np.repeat(lists.inputs[:1, 0], 3 * len(cuts), axis=0)
-    for place, (name, cut) in enumerate(zip(cuts["split_feature"], cuts["threshold"], strict=True)):
-        middle = np.float32(cut)
-        values = (np.nextafter(middle, np.float32(-9)), middle, np.nextafter(middle, np.float32(9)))
-        near[3 * place : 3 * place + 3, INPUTS.index(name)] = values
-    said = onnxruntime.InferenceSession(tmp_path / RANKER).run(None, {"inputs": near})[0].ravel()
-    np.testing.assert_allclose(said, trees.predict(near), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -130,8 +114,23 @@ def test_a_ranker_stands_until_another_is_surely_better():
     assert metrics["lambdarank_over_blend_low"] < 0 < metrics["lambdarank_over_blend_high"]
     assert metrics["deep_over_blend"] == 0
     assert metrics["ndcg10_blend"] == metrics["ndcg10_deep"] == lists.ndcg(noisy[1.0]).mean()
-    one_user = replace(lists, users=np.zeros(80, np.int64))
-    assert compare(one_user, {"blend": noisy[4.0], "deep": signal})[1]["deep_over_blend_low"] > 0
+
+
+def test_what_is_better_for_few_is_not_surely_better():
+    """For one query, or for one user whose visits are most of all queries."""
+    lists = planted(80)
+    signal = lists.inputs[:, :, INPUTS.index("rising")]
+    standing = signal + np.random.default_rng(2).normal(0, 2, signal.shape)
+    one, many = standing.copy(), standing - signal
+    one[0], many[:50] = signal[0], signal[:50]
+    ranker, metrics = compare(lists, {"blend": standing, "deep": one})
+    assert (ranker, metrics["deep_over_blend_low"]) == ("blend", 0)
+    assert metrics["deep_over_blend"] > 0
+    assert compare(lists, {"blend": standing, "deep": many})[0] == "deep"
+    regular = replace(lists, users=np.maximum(np.arange(80) // 10, 4))
+    ranker, metrics = compare(regular, {"blend": standing, "deep": many})
+    assert ranker == "blend"
+    assert metrics["deep_over_blend_low"] < 0 < metrics["deep_over_blend"]
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +179,23 @@ def test_of_few_queries_nothing_is_learned(parts, tmp_path):
     fitted = fit(few, BUDGET, silent, tmp_path / "bundle")
     assert fitted.learned["ranker"] == {"name": "blend", "weights": blend.START_BLEND.weights}
     assert set(fitted.plots) == {"sources"}
+
+
+def test_a_large_catalogue_serves_through_an_index(parts, tmp_path, monkeypatch):
+    """Nearly the same lists, and of limits that leave little exactly the same."""
+    earlier, asked = parts.folds[-1]
+    few = replace(parts, folds=((earlier, asked[:6]),))
+    rows, models = tables.inputs(parts.test), {}
+    for most_exact in (10**6, 1_000):
+        monkeypatch.setattr("usecases.recommendation.model.indexed", partial(indexed, most_exact=most_exact))
+        fitted = fit(few, BUDGET, silent, tmp_path / str(most_exact) / "bundle")
+        models[fitted.parameters["indexed"]] = bundle_of(fitted.folder, fitted.learned)
+    assert fitted.metrics["index_recall100"] >= LEAST_RECALL
+    exact, quick = (score(models[known], rows)["items"] for known in (False, True))
+    assert (exact[:, :10] == quick[:, :10]).mean() > 0.95
+    some = np.arange(len(catalogue_of(models[True]).ids)) % 40 == 0
+    for row in rows[:20]:
+        np.testing.assert_array_equal(rank(models[True], row, some).items, rank(models[False], row, some).items)
 
 
 def test_what_nobody_likes_is_not_trained_on(parts, tmp_path):

@@ -19,6 +19,7 @@ from usecases.recommendation.protocol import (
     RELEVANT,
     VISIT,
     WindowRefused,
+    judged,
     known_items,
     queries,
     split,
@@ -232,3 +233,17 @@ def test_known_items_are_found_by_id():
     assert known.likes.tolist() == [0, 2]
     assert known.place(np.array([[30, 31], [-1, 10]])).tolist() == [[1, -1], [-1, 0]]
     np.testing.assert_allclose((known.vectors**2).sum(axis=1), 1, rtol=1e-6)
+
+
+def test_any_window_may_be_judged_by_its_queries_with_the_features_of_their_moments():
+    raw = many()
+    table = tables.features(raw)["event_features"].drop(columns="event_timestamp")
+    end = START + 2_400 * DAY
+    rows = raw[(raw["AT"] >= START + 2_000 * DAY) & (raw["AT"] < end)].merge(table, on="EVENT_ID")
+    found = judged(rows, raw[raw["AT"] < end])
+    expected = queries(raw, rows["AT"].min().to_pydatetime(), end)
+    assert found["EVENT_ID"].tolist() == expected["EVENT_ID"].tolist()
+    np.testing.assert_array_equal(found[list(FEATURES)], unpack(tables.inputs(found)).named)
+    assert found[KNOWN_ITEMS].iloc[0].ids.max() <= raw["ITEM_ID"].max()
+    with pytest.raises(WindowRefused, match="nothing before it"):
+        judged(rows, rows)

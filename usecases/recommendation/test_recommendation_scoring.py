@@ -19,6 +19,7 @@ from usecases.recommendation.features import FEATURES, NOTHING, NOTHING_TRENDS, 
 from usecases.recommendation.items import GENRES
 from usecases.recommendation.listwise import recalls
 from usecases.recommendation.protocol import split
+from usecases.recommendation.retrieval import user_of
 from usecases.recommendation.scoring import LISTED, SOURCES, because, rank, score, sources_of
 
 AT = datetime(2016, 10, 1, tzinfo=UTC)
@@ -137,7 +138,10 @@ def test_items_that_the_model_does_not_know_change_nothing(model, rows, data):
     for item in data.draw(st.lists(strange, min_size=1, max_size=5)):
         at = data.draw(st.integers(0, len(items)))
         items, ratings, ages = (np.insert(of, at, new) for of, new in ((items, item), (ratings, 5.0), (ages, 3.0)))
-    expected, got = rank(model, row), rank(model, with_history(row, items, ratings, ages))
+    stranger = with_history(row, items, ratings, ages)
+    for expected, got in zip(*(vars(user_of(of, catalogue_of(model))).values() for of in (row, stranger)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    expected, got = rank(model, row), rank(model, stranger)
     np.testing.assert_array_equal(got.items, expected.items)
     np.testing.assert_array_equal(got.scores, expected.scores)
 

@@ -11,7 +11,7 @@ from usecases.recommendation.counterfactual import off_policy
 from usecases.recommendation.metrics import measure
 from usecases.recommendation.model import fit
 from usecases.recommendation.plots import plots
-from usecases.recommendation.protocol import split
+from usecases.recommendation.protocol import judged, split
 from usecases.recommendation.requests import RecommendationFeedback, RecommendationRequest
 from usecases.recommendation.simulator import online, react
 from usecases.recommendation.source import SOURCES, describe, validate
@@ -48,6 +48,7 @@ training = Training(
     unit="USER_ID",
     features=features,
     history=history,
+    judged=judged,
     inputs=inputs,
     split=split,
     fit=fit,
@@ -61,13 +62,11 @@ training = Training(
         floors={
             "ndcg10": 0.02,
             "visits_over_liked": 0.0,
-            "warm_over_popular": 0.0,
-            "cold_over_popular": 0.0,
-            "last_over_popular": 0.0,
         },
         ceilings={},
         compare=("ndcg10", "recall10", "leave_last_ndcg10"),
         latency_ms=15.0,
+        no_worse=("warm_over_popular", "cold_over_popular", "last_over_popular"),
     ),
     replay_from=datetime(2016, 6, 1, tzinfo=UTC),
     train_days=8_000,
