@@ -1,0 +1,1 @@
+"""House prices: say what a house will sell for, how sure that is, and why."""

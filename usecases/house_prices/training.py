@@ -1,0 +1,96 @@
+"""House prices, offline: how a candidate is trained, measured and judged."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from orrery.adapters.tree_graph import write_trees
+from orrery.usecase import Budget, Fitted, Gate, Progress, Split, Training
+from usecases.house_prices import model, plots
+from usecases.house_prices.house import FIELDS
+from usecases.house_prices.metrics import COVERED, measure, online
+from usecases.house_prices.protocol import LABEL_DELAY, split
+from usecases.house_prices.scoring import BOOSTER, TREES
+from usecases.house_prices.serving import SaleFeedback, SaleRequest
+from usecases.house_prices.source import SOURCES
+from usecases.house_prices.tables import features, history
+from usecases.house_prices.validation import describe, validate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
+
+
+def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
+    """Search, blend and interval on the folds, trees and baseline on all training rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    learned = model.learn(split.train, split.folds, budget, progress)
+    inputs = model.inputs_of(split.train)
+    write_trees(learned.booster, folder / TREES, inputs, folder / BOOSTER)
+    pictures = folder.with_name("plots")
+    pictures.mkdir(exist_ok=True)
+    contributions = np.asarray(learned.booster.predict(inputs, pred_contrib=True, num_threads=1))
+    return Fitted(
+        folder=folder,
+        learned=learned.values,
+        parameters={
+            **learned.found.parameters,
+            "rounds": learned.found.rounds,
+            "trials": learned.found.trials,
+            "penalty": learned.values["linear"]["penalty"],
+            "trees_share": learned.values["trees_share"],
+        },
+        metrics={f"folds_rmsle_{name}": error for name, error in learned.errors.items()},
+        plots={
+            "importance": plots.importance(contributions, pictures / "importance.png"),
+            "learning_curve": plots.learning_curve(learned.found.curve, pictures / "learning_curve.png"),
+        },
+    )
+
+
+def requests(rows: "pd.DataFrame") -> Sequence[Event]:
+    """What a client would send: a question for each sale, and its price when the month is over."""
+    events: list[Event] = []
+    moments = [moment.to_pydatetime() for moment in rows["sold_at"]]
+    houses = rows[["sale_id", *FIELDS]].to_dict("records")
+    for at, price, house in zip(moments, rows["price"].tolist(), houses, strict=True):
+        frontage = None if np.isnan(house["lot_frontage"]) else house["lot_frontage"]
+        request = SaleRequest.model_validate({**house, "lot_frontage": frontage, "asked_at": at})
+        label = SaleFeedback(sale_id=request.sale_id, price=price, arrived_at=at + LABEL_DELAY)
+        events += [(at, "predict", request), (label.arrived_at, "feedback", label)]
+    return sorted(events, key=lambda event: (event[0], event[1]))
+
+
+training = Training(
+    sources=SOURCES,
+    validate=validate,
+    describe=describe,
+    identity="sale_id",
+    moment="sold_at",
+    target="log_price",
+    label_delay=LABEL_DELAY,
+    unit="sale_id",
+    features=features,
+    history=history,
+    split=split,
+    fit=fit,
+    measure=measure,
+    plots=plots.plots,
+    requests=requests,
+    gate=Gate(
+        floors={"rmsle_below_linear": 0.0, COVERED: 0.85},
+        ceilings={"rmsle": 0.13, "mape": 0.09},
+        compare=("rmsle", "mape"),
+        latency_ms=2.0,
+    ),
+    replay_from=datetime(2010, 1, 1, tzinfo=UTC),
+    train_days=1_461,
+    schedule="0 4 1 * *",
+    budget=Budget(trials=8, seconds=40),
+    online=online,
+)
