@@ -13,11 +13,17 @@ from orrery.bundle import Bundle
 from orrery.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def one_process_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_process_of_metrics() -> Iterator[None]:
     """Importing feast tells prometheus_client that it shares files with other processes. It does not."""
-    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+# for the fixtures of a module, which come before those of its first test, and for each test
+module_of_one_process = pytest.fixture(autouse=True, scope="module")(_one_process_of_metrics)
+each_of_one_process = pytest.fixture(autouse=True)(_one_process_of_metrics)
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from clients import ORRERY, Platform
+from stack import PORTS, ROOT, STEPS_ONCE, Stack, engine
 
 from cli.supervisor import Supervisor
 from orrery.settings import GatewaySettings, Settings
-from tests.e2e.conftest import ORRERY, Platform
-from tests.e2e.stack import PORTS, ROOT, STEPS_ONCE, Stack, engine
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 GATEWAY = f"http://127.0.0.1:{PORTS['GATEWAY']}"

@@ -1,0 +1,105 @@
+"""The running platform, as a client and an operator see it."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cli.supervisor import Supervisor
+from orrery.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+ORRERY = Path(sys.executable).with_name("orrery")
+
+
+@dataclass
+class Platform:
+    """What `orrery up` left running."""
+
+    settings: Settings
+    client: httpx.Client
+    supervisor: Supervisor
+    headers: dict[str, str]
+    number: int = field(default_factory=lambda: int(time.time() * 1_000))
+
+    def orrery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([ORRERY, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def body(self, **changes: Any) -> dict[str, Any]:
+        """A transaction of somebody the data set does not know, so that a demo after this one sees what it saw."""
+        self.number += 1
+        moment = "2018-09-20T10:00:00Z"
+        ids = {"transaction_id": self.number, "customer_id": self.number, "terminal_id": self.number}
+        return {**ids, "amount": 42.0, "tx_datetime": moment, **changes}
+
+    def predict(self, **changes: Any) -> httpx.Response:
+        return self.client.post("/v1/fraud/predict", json=self.body(**changes))
+
+    def served(self) -> str | None:
+        models = self.client.get("/v1/models").json()["models"]
+        return next((model["version"] for model in models if model["use_case"] == "fraud"), None)
+
+    def wait(self, question: Any, seconds: float = 30) -> float:
+        """Seconds until `question` is answered with yes."""
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            try:
+                if question():
+                    return time.monotonic() - start
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"not within {seconds} s")
+
+    @contextmanager
+    def load(self, rate: float) -> Iterator["Load"]:
+        """Predictions at a constant rate while the block runs."""
+        load = Load(self, rate)
+        load.start()
+        yield load
+        load.stop.set()
+        load.join()
+
+
+class Load(threading.Thread):
+    """An open-loop client: it sends on schedule whether or not earlier answers have come."""
+
+    def __init__(self, platform: Platform, rate: float) -> None:
+        super().__init__()
+        self.platform, self.rate, self.stop = platform, rate, threading.Event()
+        self.answered: list[dict[str, Any]] = []
+        self.failed: list[str] = []
+
+    def run(self) -> None:
+        asyncio.run(self._send())
+
+    async def _send(self) -> None:
+        start, sent, running = time.monotonic(), 0, set()
+        url, headers = self.platform.settings.gateway_url, self.platform.headers
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as client:
+            while not self.stop.is_set():
+                task = asyncio.create_task(self._one(client))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                sent += 1
+                await asyncio.sleep(max(0.0, start + sent / self.rate - time.monotonic()))
+            await asyncio.gather(*running)
+
+    async def _one(self, client: httpx.AsyncClient) -> None:
+        try:
+            response = await client.post("/v1/fraud/predict", json=self.platform.body())
+        except httpx.HTTPError as error:
+            self.failed.append(repr(error))
+            return
+        if response.status_code == httpx.codes.OK:
+            self.answered.append(response.json())
+        else:
+            self.failed.append(f"{response.status_code} {response.text}")
