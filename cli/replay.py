@@ -55,6 +55,8 @@ def replay(
 ) -> None:
     """Send past events to the gateway in event order; labels follow when they arrived.
 
+    A label of a request from before the window counts where the gateway can use it, and is no error where it cannot.
+
     Simulated clients click on what they are shown; what these clicks teach the online store, no data set knows, so
     `orrery parity` holds for replays without them. The exit status is 1 when an event failed.
 

@@ -109,6 +109,10 @@ class Story:
         """The online store, as of the start of the replay. What it has learned since then would stay anyway."""
         from cli.status import materialized
 
+        serving = usecases.serving(self.use_case)
+        if not serving.keys(serving.example):
+            say("  nothing is stored for it")
+            return
         known = materialized(self.configured, self.use_case)
         if known and known >= self.training.replay_from:
             say(f"  as of {known:%Y-%m-%d %H:%M} already")

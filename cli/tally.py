@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class Tally:
         self._labels: list[float] = []
         self._answers: list[Mapping[str, Any]] = []
         self._feedback: list[str] = []
-        self.replies = self.predictions = self.feedback = self.degraded = 0
+        self._asked: set[str] = set()
+        self.replies = self.predictions = self.feedback = self.degraded = self.strangers = 0
         self.reasons: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.caught: Counter[str] = Counter()
@@ -48,7 +50,11 @@ class Tally:
     def __call__(self, reply: Reply) -> None:
         """Count one reply."""
         self.replies += 1
-        if reply.reason:
+        if reply.event.kind == "predict":
+            self._asked.add(reply.event.identity)
+        if reply.status == HTTPStatus.NOT_FOUND and reply.event.identity not in self._asked:
+            self.strangers += 1  # its request was made before the window, and elsewhere
+        elif reply.reason:
             self.reasons[reply.reason] += 1
         elif reply.event.kind == "feedback":
             self.feedback += 1
@@ -86,6 +92,7 @@ class Tally:
         return {
             "predictions": self.predictions,
             "labels": self.feedback,
+            **({"labels_of_others": self.strangers} if self.strangers else {}),
             "errors": self.reasons.total(),
             "reasons": dict(self.reasons),
             "degraded": self.degraded,

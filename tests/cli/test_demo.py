@@ -1,6 +1,7 @@
 """The demo: its summary is what was promised, and a failure says where to look."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -133,6 +134,15 @@ def test_an_online_store_that_is_there_is_not_written_again(settings, monkeypatc
     monkeypatch.setattr("cli.status.materialized", lambda *_: story.training.replay_from)
     story.materialize()
     assert flows == ["materialize"]
+
+
+def test_who_needs_nothing_stored_materializes_nothing(settings, monkeypatch):
+    story, flows = Story(settings, usecases.names()[0], 10), []
+    monkeypatch.setattr(Story, "_flow", lambda self, flow, parameters: flows.append(flow))
+    serving = replace(usecases.serving(story.use_case), keys=lambda event: ())
+    monkeypatch.setattr(usecases, "serving", lambda name: serving)
+    story.materialize()
+    assert not flows
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What a replay counts."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_counts_by_kind_decision_and_truth():
     assert result["telling_prediction"] == "first", "of the rarest decision"
     assert result["p50_ms"] == 4.0
     assert "100 %" in tally.line()
+
+
+def test_a_label_of_a_request_that_was_made_elsewhere_is_no_error():
+    tally = Tally({}, "score", 3)
+    missing = replace(_reply("old", {}, kind="feedback", reason="404 There is no such prediction"), status=404)
+    tally(missing)
+    tally(_reply("new", {"score": 0.5}))
+    tally(replace(missing, event=replace(missing.event, identity="new")))
+    result = tally.result()
+
+    assert result["labels_of_others"] == 1
+    assert result["reasons"] == {"404 There is no such prediction": 1}, "of one that was asked here it is"
 
 
 def test_nothing_seen_is_not_a_number():
