@@ -40,7 +40,7 @@ demo: setup  ## the whole loop: up, data, train, gate, promote, replay, lineage
 	$(BIN)/orrery demo
 
 story: setup  ## what the README promises of the demo, asked of the platform that `demo` left running
-	$(BIN)/python -m pytest -m e2e tests/e2e/test_loop.py
+	$(BIN)/python -m pytest -m e2e tests/e2e
 
 up:  ## start the platform in containers, and wait for its first models
 	@infra/docker/preflight
