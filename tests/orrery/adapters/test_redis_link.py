@@ -210,27 +210,32 @@ def test_more_threads_than_connections_are_all_served(redis, settings, opened, p
 
 def test_who_finds_all_connections_busy_is_told_so_in_time(redis, settings, opened):
     declare(redis, settings)
-    store, done = opened(redis), threading.Event()
-    eventually(store)
+    store, done, held = opened(redis), threading.Event(), threading.Barrier(5)
 
     def teach(_):
+        held.wait(20)
         done.wait(20)
         return []
 
+    def hold(group):
+        """The connections open one after the other: who comes too early is told so, and asks again."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                return store.apply(group, 1, [], teach)
+            except StoreUnavailable:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+
     with ThreadPoolExecutor(4) as pool:
-        for number in range(4):
-            pool.submit(store.apply, f"shop{number}", 1, [], teach)
+        holders = [pool.submit(hold, f"shop{number}") for number in range(4)]
         try:
-            until = time.monotonic() + 20
-            while not done.is_set() and time.monotonic() < until:
-                try:
-                    store.applied("shop")
-                except StoreUnavailable as error:
-                    if "busy" in str(error):
-                        done.set()
-            assert done.is_set()
+            held.wait(20)
+            assert refused(lambda: store.applied("shop"), match="busy") < AT_ONCE
         finally:
+            held.abort()
             done.set()
+    assert [holder.result() for holder in holders]
 
 
 def test_a_closed_store_says_so_and_leaves_no_thread_and_no_connection(own_redis, settings, opened):
