@@ -161,12 +161,17 @@ def _row(
     return row
 
 
-def embedded(home: Path) -> Settings:
-    """A gateway of its own home and port, with no catalogue."""
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    gateway, mlflow = GatewaySettings(port=port, poll_seconds=60), MlflowSettings(url="http://127.0.0.1:9")
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def embedded(home: Path) -> Settings:
+    """A gateway of its own home and port, with no catalogue."""
+    gateway, mlflow = GatewaySettings(port=free_port(), poll_seconds=60), MlflowSettings(url="http://127.0.0.1:9")
     return Settings(home=home, gateway=gateway, mlflow=mlflow)
 
 

@@ -33,6 +33,7 @@ VERBS = {
     "bootstrap": Verb("What a new platform needs first.", "cli.bootstrap", "bootstrap", PLATFORM),
     "demo": Verb("The whole loop: data, train, gate, promote, replay, lineage.", "cli.demo", "demo", PLATFORM),
     "keys": Verb("API keys of the gateway.", "cli.keys", "app", PLATFORM),
+    "audit": Verb("The records of who did what, and whether they are whole.", "cli.audit", "app", PLATFORM),
     "bench": Verb("Measure, and print the tables of the README.", "cli.bench", "bench", PLATFORM),
     "data": Verb("Prepare raw data, and its versions.", "cli.data", "app", LIFECYCLE),
     "train": Verb("Train, judge, and release what passes the gate.", "cli.train", "train", LIFECYCLE),

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from orrery.promotion import Promotion
-    from orrery.settings import Settings
+    from orrery.releasing import Deployment
 
 UseCase = Annotated[str, typer.Argument(help="Which use case.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -58,10 +57,11 @@ def promote(
 
     Example: orrery promote fraud 3
     """
-    from orrery.promotion import Promoter
+    import usecases
+    from orrery import releasing
     from orrery.settings import settings
 
-    _show(Promoter(settings()).promote_version(_known(use_case), version), settings(), as_json)
+    _show(releasing.promote(use_case, version, settings(), usecases.serving(use_case)), as_json)
 
 
 def rollback(use_case: UseCase, as_json: AsJson = False) -> None:
@@ -69,10 +69,11 @@ def rollback(use_case: UseCase, as_json: AsJson = False) -> None:
 
     Example: orrery rollback fraud
     """
-    from orrery.promotion import Promoter
+    import usecases
+    from orrery import releasing
     from orrery.settings import settings
 
-    _show(Promoter(settings()).rollback(_known(use_case)), settings(), as_json)
+    _show(releasing.rollback(use_case, settings(), usecases.serving(use_case)), as_json)
 
 
 def _known(use_case: str) -> str:
@@ -83,11 +84,11 @@ def _known(use_case: str) -> str:
     return use_case
 
 
-def _show(promotion: "Promotion", settings: "Settings", as_json: bool) -> None:
+def _show(deployed: "Deployment", as_json: bool) -> None:
     from dataclasses import asdict
 
     from cli.console import emit
-    from orrery.releasing import wait_until_served
 
-    served, waited = wait_until_served(promotion.use_case, promotion.version, settings)
-    emit({**asdict(promotion), "gateway": served, "seconds": round(waited, 2)}, as_json)
+    shown = asdict(deployed.promotion)
+    shown |= {"gateway": deployed.served, "seconds": round(deployed.seconds, 2), **shown.pop("facts")}
+    emit(shown, as_json)

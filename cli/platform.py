@@ -40,7 +40,7 @@ class SettingsChanged(OrreryError):
 
 
 def up() -> None:
-    """Start MLflow, Prefect with a worker, the gateway, and Prometheus when it is on the PATH.
+    """Start MLflow, Prefect with a worker, the gateway, TorchServe when it is installed, Prometheus when on the PATH.
 
     What already runs is left alone. Ports and folders come from the settings (docs/settings.md).
 
@@ -129,6 +129,8 @@ def write_prometheus(configured: Settings) -> None:
         "monitor": configured.monitor_url,
         "prometheus": f"http://{configured.prometheus.host}:{configured.prometheus.port}",
     }
+    if any(service.name == "torchserve" for service in services(configured)):
+        addresses["torchserve"] = configured.torchserve_metrics_url
     if configured.alertmanager.url:
         addresses["alertmanager"] = configured.alertmanager.url
         written["alerting"] = {"alertmanagers": [_target(configured.alertmanager.url)]}

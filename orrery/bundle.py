@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from orrery.errors import OrreryError
 
 MANIFEST = "bundle.json"
-_SUFFIXES = frozenset({".onnx", ".txt", ".json", ".md", ".png", ".npy", ".usearch"})
+_SUFFIXES = frozenset({".onnx", ".txt", ".json", ".md", ".png", ".npy", ".usearch", ".safetensors"})
 
 
 class BundleRefused(OrreryError):

@@ -83,10 +83,10 @@ def no_feature_is_the_answer(inputs: Array, target: Array, names: Sequence[str])
     return Check("no feature is the answer", max(together, float(single[worst])) < ANSWER_R2, detail)
 
 
-def reloads(folder: Path, score: Callable[[Model, Array], Outputs]) -> Check:
+def reloads(folder: Path, score: Callable[[Model, Array], Outputs], tolerance: float = 1e-6) -> Check:
     """Does the bundle in `folder` load in a fresh process, and give its golden answers by `score`?"""
     function = f"{score.__module__}:{score.__qualname__}"
-    command = [sys.executable, "-m", "orrery.reload", str(folder), function]
+    command = [sys.executable, "-m", "orrery.reload", str(folder), function, str(tolerance)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_RELOAD_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:

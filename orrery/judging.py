@@ -84,7 +84,7 @@ def judge(case: Case, candidate: Candidate, report: Report, rows: "pd.DataFrame"
         gate.no_feature_is_the_answer(
             rows[names].to_numpy(np.float32), rows[training.target].to_numpy(np.float64), names
         ),
-        gate.reloads(candidate.bundle.folder, case.serving.score),
+        gate.reloads(candidate.bundle.folder, case.serving.score, case.serving.tolerance),
     ]
     verdict = gate.judge(training.gate, candidate, report, integrity)
     _write_down(case, candidate, report, verdict, settings)

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from orrery.adapters.log_writer import Receipt
 from orrery.adapters.prediction_log import LabelRecord, Logged, LogUnavailable, PredictionRecord
-from orrery.errors import OrreryError
+from orrery.errors import OrreryError, TransientError
 from orrery.recording import Served, Work, completed, micros, record
 from orrery.telemetry import UseCaseMetrics
-from orrery.usecase import Answer, Array, Key, Scored, Serving, StoredByKey
+from orrery.usecase import Answer, Array, Key, Outputs, Serving, StoredByKey
 
 logger = logging.getLogger(__name__)
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
@@ -26,6 +26,8 @@ _AHEAD = timedelta(days=1)
 _LOG_SECONDS = 3.0
 _STORE_SHARE = 0.8
 """of the deadline, for reading the store: the model and the answer need little of the rest"""
+_SERVER_SHARE = 0.7
+"""of the deadline, for the model server: what is left is its twin's"""
 
 
 class MomentRefused(OrreryError):
@@ -87,6 +89,23 @@ class Lookup(Protocol):
     def by_identity(self, use_case: str, identity: str) -> Logged | None: ...
 
 
+class Scores(Protocol):
+    """What the model server made of rows of inputs."""
+
+    @property
+    def outputs(self) -> Outputs: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+class ModelServer(Protocol):
+    """Who runs models outside of this process."""
+
+    async def score(self, use_case: str, version: str, digest: str, inputs: Array, seconds: float) -> Scores:
+        """Score rows, shape (n, inputs), by that version. Raises TransientError when there is no answer in time."""
+
+
 @dataclass
 class Predictor:
     """Answers the requests of one use case. `served` and `rules` may be replaced at any time, whole."""
@@ -99,6 +118,8 @@ class Predictor:
     metrics: UseCaseMetrics
     threads: Executor
     clock: Callable[[], datetime]
+    model_server: ModelServer | None = None
+    """None: models run in this process only"""
     served: Served | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     _running: dict[str, asyncio.Task[Answered]] = field(default_factory=dict)
@@ -158,10 +179,11 @@ class Predictor:
         keys = list(self.serving.keys(request))
         work = Work(request, identity, self.served, hits, rules, keys)
         try:
-            answer, reason = await self._by_model(work), None
+            answer, reason = await self._by_model(work)
+            answer = completed(work, answer, reason, by=work.served)
         except _Degraded as error:
-            answer, reason = self.serving.fallback(work.asked, work.served.model if work.served else None), str(error)
-        answer = completed(work, answer, reason)
+            answer = self.serving.fallback(work.asked, work.served.model if work.served else None)
+            answer = completed(work, answer, str(error), by=None)
         started = perf_counter()
         receipt = await self._logged(record(self.name, self.serving, work, answer, self.clock()))
         self.metrics.stage("log", perf_counter() - started)
@@ -169,7 +191,8 @@ class Predictor:
             self._count(work, answer)
         return Answered(receipt.answer, answer.model_version, answer.variant, answer.degraded)
 
-    async def _by_model(self, work: Work) -> Answer:
+    async def _by_model(self, work: Work) -> tuple[Answer, str | None]:
+        """The answer of the model, and why it is degraded all the same, if it is."""
         started = perf_counter()
         work.stored = await self._read(work.keys)
         if work.served is None:
@@ -177,11 +200,9 @@ class Predictor:
         try:
             work.inputs = self.serving.features(work.stored, work.request)
             read = perf_counter()
-            work.outputs = self.serving.score(work.served.model, work.inputs[None, :])
-            _check_finite(work.outputs[self.serving.monitored_output])
+            reason = await self._score(work, work.served, work.inputs[None, :], started)
             scored = perf_counter()
-            about, outputs = vars(work.asked), work.outputs
-            answer = self.serving.respond(Scored(**about, inputs=work.inputs, outputs=outputs, model=work.served.model))
+            answer = self.serving.respond(work.scored)
         except Exception as error:  # whatever a bundle does, the client gets an answer
             logger.exception("%s: the model failed", self.name)
             self.metrics.failed("model", type(error).__name__)
@@ -189,7 +210,27 @@ class Predictor:
         self.metrics.stage("features", read - started)
         self.metrics.stage("inference", scored - read)
         self.metrics.stage("post", perf_counter() - scored)
-        return answer
+        return answer, reason
+
+    async def _score(self, work: Work, served: Served, inputs: Array, started: float) -> str | None:
+        """Fill in the outputs. Returns why not by the model server, where it should have been."""
+        reason = None
+        if self.model_server is not None:
+            left = _SERVER_SHARE * self.serving.deadline_ms / 1_000 - (perf_counter() - started)
+            try:
+                scores = await self.model_server.score(self.name, served.version, served.digest, inputs, left)
+            except TransientError as error:
+                self.metrics.failed("model_server", type(error).__name__)
+                reason = "the model server is away; its twin in this process answered"
+            else:
+                work.outputs, work.device = scores.outputs, scores.device
+        if work.outputs is None:
+            score, model = self.serving.score, served.model
+            heavy = self.serving.runtime == "model_server"
+            work.outputs = await self._in_thread(score, model, inputs) if heavy else score(model, inputs)
+            work.device = model.device
+        _check_finite(work.outputs[self.serving.monitored_output])
+        return reason
 
     async def _read(self, keys: list[Key]) -> StoredByKey:
         if not keys:
@@ -222,7 +263,9 @@ class Predictor:
         self.metrics.found(answer.feature_status)
         for hit in work.hits:
             self.metrics.rule_hit(hit.rule, hit.outcome)
-        if work.outputs is not None and not answer.degraded:
+        if (decision := getattr(answer, "decision", None)) is not None:
+            self.metrics.decided(decision)
+        if work.outputs is not None and answer.model_version is not None:
             self.metrics.scored(float(work.outputs[self.serving.monitored_output][0]))
 
 

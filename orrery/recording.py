@@ -9,7 +9,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orrery.adapters.prediction_log import PredictionRecord
-from orrery.usecase import Answer, Array, Asked, FeatureStatus, Key, Model, Outputs, RuleHit, Serving, StoredByKey
+from orrery.usecase import (
+    Answer,
+    Array,
+    Asked,
+    FeatureStatus,
+    Key,
+    Model,
+    Outputs,
+    RuleHit,
+    Scored,
+    Serving,
+    StoredByKey,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORST: tuple[FeatureStatus, ...] = ("present", "stale", "missing", "unavailable")
@@ -41,16 +53,25 @@ class Work:
     stored: StoredByKey = field(default_factory=dict)
     inputs: Array | None = None
     outputs: Outputs | None = None
+    device: str = "cpu"
 
     @property
     def asked(self) -> Asked:
         """The request as a use case sees it."""
         return Asked(self.request, self.hits, self.rules, self.stored)
 
+    @property
+    def scored(self) -> Scored:
+        """The same once a model has seen it."""
+        assert self.served is not None
+        assert self.inputs is not None
+        assert self.outputs is not None
+        about = (self.request, self.hits, self.rules, self.stored)
+        return Scored(*about, self.inputs, self.outputs, self.served.model, self.device)
 
-def completed(work: Work, answer: Answer, reason: str | None) -> Answer:
-    """The answer with what every answer says about itself. `reason`: why it is not the model's, or None."""
-    served = work.served if reason is None else None
+
+def completed(work: Work, answer: Answer, reason: str | None, by: Served | None) -> Answer:
+    """The answer with what every answer says about itself. `reason`: why it is degraded, or None; `by`: whose it is."""
     statuses: dict[str, FeatureStatus] = {}
     for key in work.keys:
         found = work.stored[key].status if key in work.stored else "unavailable"
@@ -58,8 +79,8 @@ def completed(work: Work, answer: Answer, reason: str | None) -> Answer:
     return answer.model_copy(
         update={
             "prediction_id": uuid.uuid4().hex,
-            "model_version": served.version if served else None,
-            "variant": served.variant if served else "fallback",
+            "model_version": by.version if by else None,
+            "variant": by.variant if by else "fallback",
             "degraded": reason is not None,
             "degraded_reason": reason,
             "feature_status": statuses,
@@ -69,7 +90,7 @@ def completed(work: Work, answer: Answer, reason: str | None) -> Answer:
 
 def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: datetime) -> PredictionRecord:
     """The row that the log keeps of it."""
-    served = work.served if not answer.degraded else None
+    served = work.served if answer.model_version is not None else None
     manifest = served.model.manifest if served else None
     outputs = {name: float(values[0]) for name, values in (work.outputs or {}).items() if values.ndim == 1}
     score = outputs.get(serving.monitored_output)

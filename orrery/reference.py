@@ -8,7 +8,8 @@ from orrery.bundle import Golden, Histogram
 from orrery.usecase import Array, Outputs
 
 MOST_BINS = 20
-_GOLDEN_ROWS = 32
+_GOLDEN_ROWS, _GOLDEN_VALUES = 32, 150_000
+"""at most, in all: rows of pictures are large, and a manifest is read at every load"""
 
 
 def frozen_edges(values: Array) -> list[float]:
@@ -43,8 +44,9 @@ def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) 
 def golden_rows(inputs: Array, outputs: Outputs, by: str = "score") -> Golden:
     """Rows that span the range of the output `by`, the lowest and the highest included, with all their outputs."""
     order = np.argsort(outputs[by], kind="stable")
-    spread = np.linspace(0, len(order) - 1, min(_GOLDEN_ROWS, len(order))).round().astype(int)
-    top = order[-_GOLDEN_ROWS // 4 :]
+    most = max(4, min(_GOLDEN_ROWS, _GOLDEN_VALUES // inputs.shape[1]))
+    spread = np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int)
+    top = order[-most // 4 :]
     rows = np.unique(np.concatenate([order[spread], top]))
     return Golden(
         inputs=inputs[rows].astype(np.float64).tolist(),

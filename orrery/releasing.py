@@ -1,15 +1,21 @@
 """From a passed verdict to a version that serves: register it, move the alias, see the gateway follow."""
 
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
 from orrery.adapters.registry import Registry
+from orrery.errors import TransientError
 from orrery.lifecycle import Passed, Release
+from orrery.model_serving import ModelServing
 from orrery.promotion import Promoter, Promotion
 from orrery.settings import Settings
+from orrery.usecase import Serving
 
+logger = logging.getLogger(__name__)
 Served = Literal["serving", "waiting", "no gateway"]
 _BETWEEN_LOOKS = 0.2
 
@@ -40,10 +46,44 @@ def register(passed: Passed, settings: Settings) -> Release:
     return Release(candidate.use_case, version.version, version.digest, candidate.run_id)
 
 
-def deploy(release: Release, settings: Settings, actor: str = "", seconds: float = 15.0) -> Deployment:
-    """Promote the release and wait, at most `seconds`, until a running gateway serves it. No gateway is no error."""
-    promotion = Promoter(settings, actor=actor).promote(release)
-    served, waited = wait_until_served(release.use_case, release.version, settings, seconds)
+def deploy(
+    release: Release, serving: Serving, settings: Settings, actor: str = "", seconds: float = 15.0
+) -> Deployment:
+    """Promote the release and wait, at most `seconds`, until a running gateway serves it. No gateway is no error.
+
+    Where the use case asks for a model server, the version is there and proven before the alias moves: raises
+    ServingParityBroken or VersionRefused, or ModelServerUnavailable.
+    """
+    return _switched(lambda promoter: promoter.promote(release), serving, settings, actor, seconds)
+
+
+def promote(use_case: str, reference: str, settings: Settings, serving: Serving) -> Deployment:
+    """Deploy an older, gate-passed version again. Raises as `deploy` does, PromotionRefused, UnknownVersion."""
+    return _switched(lambda promoter: promoter.promote_version(use_case, reference), serving, settings)
+
+
+def rollback(use_case: str, settings: Settings, serving: Serving) -> Deployment:
+    """Deploy the previous champion. Raises as `deploy` does, PromotionRefused when there is none."""
+    return _switched(lambda promoter: promoter.rollback(use_case), serving, settings)
+
+
+def _switched(
+    move: Callable[[Promoter], Promotion],
+    serving: Serving,
+    settings: Settings,
+    actor: str = "",
+    seconds: float = 15.0,
+) -> Deployment:
+    models = ModelServing(settings, serving)
+    promotion = move(Promoter(settings, actor=actor, ready=models.ready))
+    served, waited = wait_until_served(promotion.use_case, promotion.version, settings, seconds)
+    if served == "serving":
+        try:
+            models.settle(promotion.use_case)
+        except TransientError as error:  # the next deploy does it
+            logger.warning(
+                "%s: versions that serve no more are still on the model server: %s", promotion.use_case, error
+            )
     return Deployment(promotion, served, waited)
 
 

@@ -8,11 +8,11 @@ from orrery.adapters.model_server import check_golden, load_model
 from orrery.errors import OrreryError
 
 
-def main(folder: str, function: str) -> int:
+def main(folder: str, function: str, tolerance: str) -> int:
     """Score the golden rows of the bundle in `folder` by `module:name`. Exit code 0: the same answers, 1: not."""
     module, _, name = function.partition(":")
     try:
-        check_golden(load_model(Path(folder)), getattr(importlib.import_module(module), name))
+        check_golden(load_model(Path(folder)), getattr(importlib.import_module(module), name), float(tolerance))
     except OrreryError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -11,7 +11,9 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orrery.dicom_settings import DicomSettings
 from orrery.errors import OrreryError
+from orrery.torchserve_settings import TorchserveSettings
 
 PREFIX = "ORRERY_"
 ENV_FILE = ".env"
@@ -67,6 +69,9 @@ class GatewaySettings(_Group):
     inflight: int = Field(64, ge=1, description="requests in work at once; more wait, then get 503")
     queue_ms: float = Field(20.0, ge=0, description="the longest wait for a place before 503")
     drain_seconds: float = Field(20.0, ge=0, description="time for running requests to end on shutdown")
+    model_server: Literal["torchserve", "in_process"] = Field(
+        "torchserve", description="where models run whose use case asks for a model server"
+    )
 
 
 class StoreSettings(_Group):
@@ -128,6 +133,9 @@ class TrainingSettings(_Group):
     trials: int = Field(0, ge=0, le=10_000, description="trials of the search; 0: the use case's own budget")
     seconds: float = Field(0, ge=0, description="seconds of the search; 0: the use case's own budget")
     threads: int = Field(0, ge=0, description="threads for training; 0: all cores")
+    first: str = Field(
+        "", description="use cases that `orrery bootstrap` gives a first release, separated by commas; empty: all"
+    )
 
 
 class Settings(BaseSettings):
@@ -152,6 +160,8 @@ class Settings(BaseSettings):
     prometheus: PrometheusSettings = PrometheusSettings()
     alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     grafana: GrafanaSettings = GrafanaSettings()
+    torchserve: TorchserveSettings = TorchserveSettings()
+    dicom: DicomSettings = DicomSettings()
     training: TrainingSettings = TrainingSettings()
 
     @property
@@ -169,6 +179,14 @@ class Settings(BaseSettings):
     @property
     def monitor_url(self) -> str:
         return self.monitor.url or f"http://{self.monitor.host}:{self.monitor.port}"
+
+    @property
+    def torchserve_url(self) -> str:
+        return self.torchserve.url or f"http://{self.torchserve.host}:{self.torchserve.port}"
+
+    @property
+    def torchserve_metrics_url(self) -> str:
+        return self.torchserve.metrics_url or f"http://{self.torchserve.host}:{self.torchserve.metrics_port}/metrics"
 
     @property
     def embedded(self) -> bool:
@@ -199,6 +217,11 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """The gateway's last-good bundles, one folder a use case."""
         return (self.home / "models").absolute()
+
+    @property
+    def archives_folder(self) -> Path:
+        """The model server's archives, one file a version."""
+        return Path(self.torchserve.store or self.home / "torchserve" / "models").absolute()
 
     @property
     def secrets_folder(self) -> Path:

@@ -70,21 +70,20 @@ class GatewayMetrics:
         self.inflight = gauge("gateway_inflight", "Requests in work")
         self.inflight_limit = gauge("gateway_inflight_limit", "The most requests in work at once")
         self.queue_wait = histogram("gateway_queue_wait_seconds", "Wait for a place", _STAGE_SECONDS)
-        self.dependency_errors = counter(
-            "gateway_dependency_errors_total", "Failures of what the gateway needs", "dep", "kind"
-        )
+        self.dependency_errors = counter("gateway_dependency_errors_total", "Failures of what it needs", "dep", "kind")
         self.log_spooled_rows = gauge("gateway_log_spooled_rows", "Answered, and waiting for the log's database")
         self.rule_hits = counter("gateway_rule_hits_total", "Rules that fired", "use_case", "rule", "outcome")
         self.serving_info = gauge(
             "model_serving_info", "1: it answers now", "use_case", "version", "run_id", "digest", "source", "device"
         )
-        self.alias_info = gauge(
-            "registry_alias_info", "1 for the version behind an alias", "use_case", "alias", "version"
-        )
+        self.alias_info = gauge("registry_alias_info", "1 for the version behind it", "use_case", "alias", "version")
         self.loaded_at = gauge("model_loaded_timestamp_seconds", "When what answers was loaded", "use_case")
         self.trained_at = gauge("model_trained_timestamp_seconds", "When what answers was trained", "use_case")
         self.loads = counter("model_load_total", "Bundles by what became of them", "use_case", "result")
         self.polled_at = gauge("registry_poll_last_success_timestamp_seconds", "Last look at the alias", "use_case")
+        self.decisions = counter("gateway_decisions_total", "Answers by what they decide", "use_case", "decision")
+        self.events = counter("use_case_events_total", "Events of a use case's own", "use_case", "event", "outcome")
+        self.levels = gauge("use_case_level", "How much there is of a use case's own", "use_case", "what")
         self.scores = histogram("prediction_score", "The watched output", _SCORES, "use_case")
         self.feature_status = counter(
             "feature_lookup_total", "Feature reads by how they were found", "use_case", "feature_view", "status"
@@ -136,6 +135,9 @@ class UseCaseMetrics:
 
     def rule_hit(self, rule: str, outcome: str) -> None:
         self._all.rule_hits.labels(self._use_case, rule, outcome).inc()
+
+    def decided(self, decision: str) -> None:
+        self._all.decisions.labels(self._use_case, decision).inc()
 
     def told(self, outcome: str) -> None:
         """One feedback ended."""

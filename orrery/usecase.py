@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import pandas as pd
+    from fastapi import APIRouter, Request
 
     from orrery.bundle import Manifest
 
@@ -21,6 +22,7 @@ Outputs = Mapping[str, Array]
 """What a model says of n rows: output name -> array whose first axis is n."""
 
 FeatureStatus = Literal["present", "missing", "stale", "unavailable"]
+Runtime = Literal["in_process", "model_server"]
 
 
 # --- the online store, as a use case sees it -------------------------------------------------
@@ -138,6 +140,44 @@ class Scored(Asked):
     """float32: what `Serving.features` made of it"""
     outputs: Outputs
     model: Model
+    device: str = "cpu"
+    """what the outputs were computed on"""
+
+
+class Desk(Protocol):
+    """What the gateway lends to the endpoints that a use case brings itself. Usable while the gateway runs."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the use case may keep what it must: a folder of its own, for nobody else's eyes."""
+
+    @property
+    def secret(self) -> bytes:
+        """32 bytes that only this installation knows, the same at every start."""
+
+    def now(self) -> datetime:
+        """This moment, UTC."""
+
+    async def allow(self, request: "Request", verb: str) -> str:
+        """Check that the caller's key may do `verb` (predict, feedback, read) here; returns the name of the key."""
+
+    async def predict(self, event: BaseModel) -> Mapping[str, Any]:
+        """Answer an event as POST /v1/<use case>/predict does: bounded, logged, counted; the answer's fields."""
+
+    async def feedback(self, event: BaseModel) -> Mapping[str, Any]:
+        """Take a feedback as POST /v1/<use case>/feedback does: bounded, logged, counted; what is acknowledged."""
+
+    async def logged(self, prediction_id: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """The request and the answer of a prediction made here, or None."""
+
+    async def record(self, who: str, action: str, subject: str, details: Mapping[str, Any]) -> None:
+        """Write who did what to the use case's audit log, on the disk before this returns."""
+
+    def count(self, event: str, outcome: str) -> None:
+        """One more in `use_case_events_total`."""
+
+    def level(self, what: str, value: float) -> None:
+        """How much there is now, in `use_case_level`: a queue's length, the age of its oldest."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +223,16 @@ class Serving:
     """what of the event a feedback is about, where one event can have several; the latest of each subject counts"""
     objection: Callable[[BaseModel, Mapping[str, Any] | None], str | None] = lambda *_: None
     """feedback, the answer it names (None: none was given here) -> why it cannot be about that answer, if so"""
+    runtime: Runtime = "in_process"
+    """who runs `score`: this process, or the model server with this process as its twin"""
+    tolerance: float = 1e-6
+    """the most that an output may differ between two machines, or between the model server and its twin"""
+    body_bytes: int = 0
+    """the largest body that its endpoints read; 0: as large as the gateway reads anyway"""
+    endpoints: "Callable[[Desk], APIRouter] | None" = None
+    """endpoints of its own, beside or instead of the usual two"""
+    paths: tuple[str, ...] = ()
+    """where these lie when not under /v1/<use case>"""
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -306,6 +356,8 @@ class Training:
     schedule: str
     """cron, UTC, of the release"""
     budget: Budget
+    replay_rate: float = 150.0
+    """events a second that a demo replays: predictions, and labels that arrive meanwhile"""
     judged: "Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None" = None
     """rows of a window with features, all raw rows until its end -> the rows to measure a model on, where not each is
     one; `split` gives its own"""

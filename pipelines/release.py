@@ -93,9 +93,10 @@ def _conclude(case: Case, candidate: Candidate, report: Report, verdict: Verdict
         return Completed(name=REFUSED, message="; ".join(verdict.reasons))
     made = step("register", lambda _: releasing.register(verdict, configured), retried=True)
     actor = f"prefect flow run {runtime.flow_run.id}"
-    deployed = step("deploy", lambda _: releasing.deploy(made, configured, actor), retried=True)
+    deployed = step("deploy", lambda _: releasing.deploy(made, case.serving, configured, actor), retried=True)
     facts |= {"verdict": "promoted", "version": made.version, "gateway": deployed.served}
     facts |= {"previous": deployed.promotion.previous or "", "changed": deployed.promotion.changed}
+    facts |= deployed.promotion.facts
     tables.publish_facts(case.name, facts)
     get_run_logger().info("%s version %s: %s", case.name, made.version, deployed.served)
     return Completed(name=PROMOTED, message=f"{case.name} version {made.version} is the champion")

@@ -21,6 +21,7 @@ def compile_lock(role: str, output: str, *options: str) -> None:
         "--no-emit-find-links",
         "--no-emit-index-url",
     ]
+    command += ["--override", "requirements/overrides.in"]
     command += ["--output-file", f"requirements/{output}.txt", *options]
     subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
 

@@ -8,8 +8,8 @@ from orrery.adapters.api_keys import KeyRing
 from services.gateway.problems import NotAuthenticated, ScopeMissing
 
 
-async def require(request: Request, ring: KeyRing, scope: str) -> None:
-    """Let a request pass whose key has `scope`. Raises NotAuthenticated or ScopeMissing."""
+async def require(request: Request, ring: KeyRing, scope: str) -> str:
+    """Let a request pass whose key has `scope`; returns the key's name. Raises NotAuthenticated or ScopeMissing."""
     text = _shown(request)
     key = ring.verify(text)
     if key is None and text and ring.stale(unknown=True):
@@ -19,6 +19,7 @@ async def require(request: Request, ring: KeyRing, scope: str) -> None:
         raise NotAuthenticated("send a living API key in X-API-Key or as Authorization: Bearer")
     if not key.allows(scope):
         raise ScopeMissing(f"this key lacks the scope {scope}")
+    return key.name
 
 
 def _shown(request: Request) -> str:

@@ -12,6 +12,7 @@ import usecases
 from orrery.settings import Settings
 from orrery.usecase import Serving
 from services.gateway import operations
+from services.gateway.desk import GatewayDesk
 from services.gateway.limits import BodyLimit
 from services.gateway.problems import handle_errors
 from services.gateway.routes import use_case_router
@@ -36,9 +37,12 @@ def create_app(settings: Settings, servings: Mapping[str, Serving] | None = None
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(BodyLimit, most=settings.gateway.body_bytes)
+    larger = {path: serving.body_bytes for name, serving in cases.items() for path in (f"/v1/{name}/", *serving.paths)}
+    app.add_middleware(BodyLimit, most=settings.gateway.body_bytes, larger=larger)
     handle_errors(app)
     for name, serving in cases.items():
+        if serving.endpoints is not None:  # first: it may answer in place of the usual ones
+            app.include_router(serving.endpoints(GatewayDesk(name, app, settings)))
         app.include_router(use_case_router(name, serving))
     app.include_router(operations.records)
     app.include_router(operations.health)

@@ -29,7 +29,7 @@ def examined(use_case: str, serving: Serving, folder: Path) -> LoadedModel:
     if names != serving.feature_names:
         raise BundleRefused(f"the bundle's features are not those of {use_case}: {names}")
     try:
-        check_golden(model, serving.score)
+        check_golden(model, serving.score, serving.tolerance)
         for row in np.asarray(manifest.golden.inputs, dtype=np.float32)[:3]:
             outputs = serving.score(model, row[None, :])
             serving.respond(Scored(serving.example, (), serving.default_rules, {}, row, outputs, model))

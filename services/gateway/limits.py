@@ -1,7 +1,7 @@
 """What one client cannot take from the others: memory by large bodies, time by too many requests at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -12,24 +12,27 @@ from services.gateway.problems import BodyTooLarge, Overloaded
 
 
 class BodyLimit:
-    """Stops reading a body at `most` bytes, whatever its headers say."""
+    """Stops reading a body at `most` bytes, or at what `larger` says for a path that begins so."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._most = most
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         read = 0
+        found = [bytes_ for path, bytes_ in self._larger.items() if scope["path"].startswith(path)]
+        most = max([self._most, *found])
 
         async def counted() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._most:
-                raise BodyTooLarge(f"a body may have {self._most} bytes")
+            if read > most:
+                raise BodyTooLarge(f"a body may have {most} bytes")
             return message
 
         await self._app(scope, counted, send)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from orrery.prediction import Acknowledged
 from orrery.usecase import Serving
 from services.gateway.access import require
-from services.gateway.problems import Overloaded, documented, refused, status_of
+from services.gateway.answering import acknowledged, answered, outcome_of
+from services.gateway.problems import documented, refused
 from services.gateway.runtime import Runtime
 
 api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
@@ -33,32 +34,22 @@ def parsed(model: type[BaseModel], body: bytes) -> BaseModel:
         raise refused(error) from None
 
 
-def _outcome(error: Exception) -> str:
-    if isinstance(error, Overloaded):
-        return "shed"
-    return "invalid" if status_of(error) < 500 else "error"
-
-
 def _predict(name: str, serving: Serving) -> Handler:
     scope = f"predict:{name}"
 
     async def handle(request: Request) -> Response:
         started = perf_counter()
         runtime = runtime_of(request)
-        predictor = runtime.predictors[name]
-        metrics = predictor.metrics
+        metrics = runtime.predictors[name].metrics
         try:
             await require(request, runtime.keys, scope)
             metrics.stage("auth", perf_counter() - started)
             event = parsed(serving.request, await request.body())
-            async with runtime.places.one():
-                answered = await predictor.predict(event)
         except Exception as error:
-            metrics.ended(_outcome(error), perf_counter() - started)
+            metrics.ended(outcome_of(error), perf_counter() - started)
             raise
-        outcome = "fallback" if answered.degraded else "ok"
-        metrics.ended(outcome, perf_counter() - started, answered.version, answered.variant)
-        return Response(answered.body, media_type="application/json")
+        answer = await answered(runtime, name, event, started)
+        return Response(answer.body, media_type="application/json")
 
     return handle
 
@@ -68,17 +59,14 @@ def _feedback(name: str, serving: Serving) -> Handler:
 
     async def handle(request: Request) -> Response:
         runtime = runtime_of(request)
-        predictor = runtime.predictors[name]
         try:
             await require(request, runtime.keys, scope)
             event = parsed(serving.feedback, await request.body())
-            async with runtime.places.one():
-                acknowledged = await predictor.feedback(event)
         except Exception as error:
-            predictor.metrics.told(_outcome(error))
+            runtime.predictors[name].metrics.told(outcome_of(error))
             raise
-        predictor.metrics.told("repeated" if acknowledged.repeated else "ok")
-        return Response(acknowledged.model_dump_json(), media_type="application/json")
+        told = await acknowledged(runtime, name, event)
+        return Response(told.model_dump_json(), media_type="application/json")
 
     return handle
 

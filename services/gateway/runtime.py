@@ -16,6 +16,7 @@ from orrery.adapters.log_writer import LogWriter
 from orrery.adapters.model_source import LastGood, ModelCatalogue
 from orrery.adapters.online_store import OnlineStore, open_online_store
 from orrery.adapters.prediction_log import LogReader
+from orrery.adapters.torchserve import TorchServe, is_configured
 from orrery.errors import TransientError
 from orrery.learning import Learner
 from orrery.prediction import Predictor
@@ -64,10 +65,12 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     ring = KeyRing(ApiKeys(engine))
     ring.refresh()
     catalogue = ModelCatalogue(settings)
-    with ThreadPoolExecutor(2, "feature-reads") as threads:
+    server = TorchServe(settings) if is_configured(settings) else None
+    with ThreadPoolExecutor(2, "feature-reads") as reads, ThreadPoolExecutor(2, "twins") as twins:
         predictors = {
-            name: Predictor(name, serving, store, writer, log.reader(), metrics.of(name), threads, now)
+            name: Predictor(name, serving, store, writer, log.reader(), metrics.of(name), threads, now, models)
             for name, serving in servings.items()
+            for threads, models in ((twins, server) if serving.runtime == "model_server" else (reads, None),)
         }
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
         runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors)
@@ -80,6 +83,8 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await catalogue.close()
+            if server is not None:
+                await server.close()
             await asyncio.to_thread(writer.close)
     store.close()
     engine.dispose()

@@ -9,6 +9,7 @@ from cli.bootstrap import bootstrap
 from cli.keys import client_key, ensure_client_key
 from cli.main import main
 from cli.story import DemoFailed, Story
+from orrery.settings import TrainingSettings
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def steps(settings, monkeypatch):
     monkeypatch.setattr("cli.bootstrap._declare", lambda configured: done.append("views"))
     monkeypatch.setattr("cli.bootstrap.deploy_flows", lambda configured: done.append("deployments"))
     monkeypatch.setattr("cli.bootstrap.alias", lambda configured, name, alias: champions.get(name))
+    monkeypatch.setattr("cli.bootstrap._promote_again", lambda configured, name: done.append(f"again {name}"))
     monkeypatch.setattr(Story, "release", release)
     monkeypatch.setattr(Story, "materialize", lambda self: done.append(f"store {self.use_case}"))
     return done
@@ -42,8 +44,24 @@ def test_again_it_trains_nothing_and_keeps_the_key(steps, settings):
     bootstrap()
     steps.clear()
     bootstrap()
-    assert steps == ["views", "deployments", *(f"store {name}" for name in usecases.names())]
+    each = [step for name in usecases.names() for step in (f"again {name}", f"store {name}")]
+    assert steps == ["views", "deployments", *each]
     assert client_key(settings) == key
+
+
+def test_only_those_that_are_wanted_get_a_first_release(steps, settings, monkeypatch):
+    wanted = settings.model_copy(update={"training": TrainingSettings(first="house_prices, fraud")})
+    monkeypatch.setattr("cli.bootstrap.settings", lambda: wanted)
+    bootstrap()
+    assert [step for step in steps if step.startswith("release")] == ["release house_prices", "release fraud"]
+
+
+def test_a_misspelt_use_case_is_refused_before_any_training(steps, settings, monkeypatch):
+    wanted = settings.model_copy(update={"training": TrainingSettings(first="frauds")})
+    monkeypatch.setattr("cli.bootstrap.settings", lambda: wanted)
+    with pytest.raises(usecases.UnknownUseCase, match="frauds"):
+        bootstrap()
+    assert not [step for step in steps if step.startswith("release")]
 
 
 def test_the_key_is_not_printed(steps, settings, capfd):

@@ -8,16 +8,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+import usecases
 from cli import platform
 from cli.platform import PortInUse, RunsElsewhere, ServiceFailed, SettingsChanged, bring_up, healthy, manager, start
-from cli.services import PrometheusMissing, Service, here, services
+from cli.services import PrometheusMissing, Service, TorchserveMissing, here, services
 from cli.supervisor import ProcessManagerFailed, Supervisor, port_free
 from cli.supervisor_config import NotConfigurable, config
+from orrery import torchserve_settings
 from orrery.settings import GatewaySettings, MlflowSettings, PrometheusSettings, Settings, child_environment, variables
+from orrery.torchserve_settings import TorchserveSettings
 
 
 def _free_port() -> int:
@@ -67,7 +71,8 @@ def test_every_port_is_a_setting(settings):
         if service.port:
             assert known[service.setting] == service.port
             assert f":{service.port}" in service.health
-            assert any(str(service.port) in part for part in service.command) or service.name in {"gateway", "monitor"}
+            ours = service.command[-1].startswith("services.")
+            assert ours or any(str(service.port) in part for part in service.command)
 
 
 def test_what_runs_elsewhere_is_not_started(home):
@@ -75,6 +80,7 @@ def test_what_runs_elsewhere_is_not_started(home):
         mlflow=MlflowSettings(url="http://catalogue:5000"),
         gateway=GatewaySettings(url="http://gateway:8000"),
         prometheus=PrometheusSettings(enabled="never"),
+        torchserve=TorchserveSettings(enabled="never"),
     )
     assert [service.name for service in here(elsewhere)] == ["prefect", "worker", "monitor"]
     assert elsewhere.embedded
@@ -82,7 +88,7 @@ def test_what_runs_elsewhere_is_not_started(home):
 
 def test_where_all_runs_elsewhere_nothing_is_started_and_all_is_shown(home):
     opened = ("mlflow", "gateway", "prometheus", "alertmanager", "grafana")
-    urls = {name: {"url": f"http://{name}:1"} for name in (*opened, "monitor")}
+    urls = {name: {"url": f"http://{name}:1"} for name in (*opened, "monitor", "torchserve")}
     for number, name in enumerate(opened):
         urls[name]["public_url"] = f"http://127.0.0.1:{number}"
     containers = Settings.model_validate({**urls, "prefect": {"url": "http://prefect:4200/api"}})
@@ -100,6 +106,50 @@ def test_prometheus_that_must_be_there(home, monkeypatch):
     with pytest.raises(PrometheusMissing, match="PATH"):
         services(Settings(prometheus=PrometheusSettings(enabled="always")))
     assert "prometheus" not in {service.name for service in services(Settings())}
+
+
+@pytest.mark.parametrize(
+    ("changed", "there"),
+    [
+        ({"torchserve": {"enabled": "always"}}, True),
+        ({"torchserve": {"enabled": "never"}}, False),
+        ({"torchserve": {"enabled": "never", "url": "http://torchserve:7080"}}, True),
+        ({}, True),
+        ({"gateway": {"model_server": "in_process"}}, False),
+    ],
+)
+def test_torchserve_runs_when_a_use_case_asks_for_it(home, monkeypatch, changed, there):
+    asking = SimpleNamespace(runtime="model_server")
+    monkeypatch.setattr(usecases, "serving", lambda name: asking)
+    assert ("torchserve" in {service.name for service in services(Settings.model_validate(changed))}) is there
+    asking.runtime = "in_process"
+    explicit = "torchserve" in changed
+    found = {service.name for service in services(Settings.model_validate(changed))}
+    assert ("torchserve" in found) is (there and explicit)
+
+
+def test_torchserve_that_must_be_there(home, monkeypatch):
+    monkeypatch.setattr(torchserve_settings, "find_spec", lambda name: None)
+    with pytest.raises(TorchserveMissing, match="make setup"):
+        services(Settings.model_validate({"torchserve": {"enabled": "always"}}))
+    assert "torchserve" not in {service.name for service in services(Settings())}
+
+
+@pytest.mark.slow
+def test_torchserve_is_a_service_that_ends_whole(configured):
+    ports = {name: _free_port() for name in ("port", "management_port", "metrics_port")}
+    asked = Settings.model_validate({"home": configured.home, "torchserve": {"enabled": "always", **ports}})
+    table = tuple(service for service in here(asked) if service.name == "torchserve")
+    supervisor = manager(asked, table)
+    bring_up(table, supervisor)
+    (server,) = _processes(supervisor)
+    processes = [server, *server.children(recursive=True)]
+
+    assert server.name() == "java"
+    assert server.cwd() == str(configured.home / "torchserve")
+    supervisor.stop(20)
+    assert not any(process.is_running() for process in processes)
+    assert "Model server started" in (configured.home / "logs" / "torchserve.log").read_text()
 
 
 def test_children_get_every_setting_and_absolute_folders(home):

@@ -5,9 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from orrery.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 ORRERY = Path(sys.executable).with_name("orrery")
+Make = Callable[[], tuple[str, dict[str, Any]]]
+"""a path of the gateway, and what to send there"""
 
 
 @dataclass
@@ -40,12 +43,26 @@ class Platform:
         ids = {"transaction_id": self.number, "customer_id": self.number, "terminal_id": self.number}
         return {**ids, "amount": 42.0, "tx_datetime": moment, **changes}
 
-    def predict(self, **changes: Any) -> httpx.Response:
-        return self.client.post("/v1/fraud/predict", json=self.body(**changes))
+    def transaction(self, **changes: Any) -> tuple[str, dict[str, Any]]:
+        """A path and what is sent there."""
+        return "/v1/fraud/predict", {"json": self.body(**changes)}
 
-    def served(self) -> str | None:
+    def film(self, **options: Any) -> tuple[str, dict[str, Any]]:
+        """A film that was never sent before, as a DICOM file."""
+        from usecases.imaging.phantom import draw
+        from usecases.imaging.phantom_dicom import written
+
+        self.number += 1
+        data = written(draw(self.number), self.number, moment=datetime(2026, 1, 5, tzinfo=UTC), **options)
+        return "/v1/imaging/predict", {"files": {"file": ("film.dcm", data, "application/dicom")}}
+
+    def predict(self, **changes: Any) -> httpx.Response:
+        path, sent = self.transaction(**changes)
+        return self.client.post(path, **sent)
+
+    def served(self, use_case: str = "fraud") -> str | None:
         models = self.client.get("/v1/models").json()["models"]
-        return next((model["version"] for model in models if model["use_case"] == "fraud"), None)
+        return next((model["version"] for model in models if model["use_case"] == use_case), None)
 
     def wait(self, question: Any, seconds: float = 30) -> float:
         """Seconds until `question` is answered with yes."""
@@ -60,9 +77,9 @@ class Platform:
         raise AssertionError(f"not within {seconds} s")
 
     @contextmanager
-    def load(self, rate: float) -> Iterator["Load"]:
-        """Predictions at a constant rate while the block runs."""
-        load = Load(self, rate)
+    def load(self, rate: float, make: "Make | None" = None) -> Iterator["Load"]:
+        """Predictions, of transactions or of what `make` says, at a constant rate while the block runs."""
+        load = Load(self, rate, make or self.transaction)
         load.start()
         yield load
         load.stop.set()
@@ -72,9 +89,9 @@ class Platform:
 class Load(threading.Thread):
     """An open-loop client: it sends on schedule whether or not earlier answers have come."""
 
-    def __init__(self, platform: Platform, rate: float) -> None:
+    def __init__(self, platform: Platform, rate: float, make: Make) -> None:
         super().__init__()
-        self.platform, self.rate, self.stop = platform, rate, threading.Event()
+        self.platform, self.rate, self.make, self.stop = platform, rate, make, threading.Event()
         self.answered: list[dict[str, Any]] = []
         self.failed: list[str] = []
 
@@ -95,7 +112,8 @@ class Load(threading.Thread):
 
     async def _one(self, client: httpx.AsyncClient) -> None:
         try:
-            response = await client.post("/v1/fraud/predict", json=self.platform.body())
+            path, sent = self.make()
+            response = await client.post(path, **sent)
         except httpx.HTTPError as error:
             self.failed.append(repr(error))
             return

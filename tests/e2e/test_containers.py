@@ -20,7 +20,7 @@ from orrery.settings import GatewaySettings, Settings
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 GATEWAY = f"http://127.0.0.1:{PORTS['GATEWAY']}"
 PUBLISHED = {"gateway": 8000, "mlflow": 5000, "prefect": 4200, "prometheus": 9090, "alertmanager": 9093}
-WITHIN = {"postgres": 5432, "redis": 6379, "monitor": 8001, "worker": 8080}
+WITHIN = {"postgres": 5432, "redis": 6379, "monitor": 8001, "worker": 8080, "torchserve": 8080}
 SENT = 1_000
 figures: dict[str, Any] = {}
 """what was measured on the way; build/e2e/figures.json in the end"""
@@ -194,15 +194,15 @@ def test_the_edge_reaches_what_is_published_and_nothing_else(stack):
 # --- the loop, from outside ------------------------------------------------------------------------
 
 
-def test_a_reduced_window_is_trained_through_prefect_and_served(stack, host, platform):
-    arguments = ("train", "fraud", "--as-of", "2018-09-12", "--days", "70", "--trials", "1", "--json")
+def test_a_use_case_is_trained_through_prefect_from_outside_and_served(stack, host, platform):
+    arguments = ("train", "house_prices", "--as-of", "2010-01-01", "--trials", "1", "--json")
     began = time.monotonic()
     verdict = json.loads(orrery(host, *arguments).stdout)
     figures["train_seconds"] = round(time.monotonic() - began)
     assert verdict["verdict"] == "promoted"
-    platform.wait(lambda: platform.served() == str(verdict["version"]))
+    platform.wait(lambda: platform.served("house_prices") == str(verdict["version"]))
     served = platform.client.get("/v1/models").json()["models"]
-    assert [model["device"] for model in served if model["use_case"] == "fraud"] == ["cpu"]
+    assert [model["device"] for model in served if model["use_case"] == "house_prices"] == ["cpu"]
 
 
 def test_replayed_events_are_answered_as_trained_and_counted(stack, host, platform):
@@ -248,6 +248,22 @@ def test_killed_it_comes_back_and_no_client_sees_an_error(stack, platform, servi
     assert not degraded or service in {"postgres", "redis"}, "these are not on the path of a prediction"
     lost = [each for each in load.answered if not _logged(platform, each)]
     assert not lost
+
+
+def test_torchserve_killed_its_twin_answers_and_it_comes_back(stack, platform):
+    platform.wait(lambda: platform.served("imaging") is not None)
+    with platform.load(rate=3, make=platform.film) as load:
+        platform.wait(lambda: len(load.answered) >= 10)
+        stack.kill("torchserve")
+        platform.wait(lambda: any(answer["degraded"] for answer in load.answered))
+        figures.setdefault("whole_again_seconds", {})["torchserve"] = round(stack.wait_whole(120), 1)
+        platform.wait(lambda: not load.answered[-1]["degraded"], 60)
+    assert not load.failed
+    assert all(answer["model_version"] for answer in load.answered)
+    degraded = [answer for answer in load.answered if answer["degraded"]]
+    figures.setdefault("degraded", {})["torchserve"] = f"{len(degraded)} of {len(load.answered)}"
+    assert not [each for each in load.answered if not _logged(platform, each)]
+    _wait(lambda: prometheus('sum(ts_inference_requests_total{model_name="imaging"})') > 0, 30)
 
 
 def test_after_all_that_events_are_still_answered_as_trained(stack, host):

@@ -101,6 +101,17 @@ def test_what_holds_data_is_on_no_network_with_a_way_out():
         assert "edge" not in SERVICES[name]["networks"]
 
 
+def test_only_the_worker_reaches_where_torchserve_takes_models():
+    server = SERVICES["torchserve"]
+    name = server["environment"]["ORRERY_TORCHSERVE__MANAGEMENT_HOST"]
+    assert server["networks"] == {"models": {}, "models-management": {"aliases": [name]}}
+    on_it = {each for each, service in SERVICES.items() if "models-management" in service.get("networks", [])}
+    assert on_it == {"torchserve", "worker", "bootstrap"}
+    assert COMPOSE["x-orrery"]["ORRERY_TORCHSERVE__MANAGEMENT_URL"] == f"http://{name}:7081"
+    mounted = {each: volume for each, s in SERVICES.items() for volume in s.get("volumes", []) if "models:" in volume}
+    assert mounted == {"torchserve": "models:/models:ro", "worker": "models:/models", "bootstrap": "models:/models"}
+
+
 def test_images_are_pinned_and_their_digests_noted():
     named = {match for service in SERVICES.values() for match in re.findall(r":-([^}]+)}", service["image"])}
     named.add(re.search(r"PYTHON_IMAGE:-([^}]+)}", TEXT)[1])

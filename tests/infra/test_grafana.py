@@ -119,7 +119,8 @@ def test_the_use_case_can_be_chosen(dashboard):
     [variable] = dashboard["templating"]["list"]
 
     assert (variable["name"], variable["multi"], variable["includeAll"]) == ("use_case", True, True)
-    of_a_use_case = re.compile(r"(gateway_prediction|gateway_stage_|model_|feature_lookup_)\w*(\{[^}]*\})?")
+    names = "gateway_prediction|gateway_stage_|gateway_decisions|use_case_|model_(?!name|version)|feature_lookup_"
+    of_a_use_case = re.compile(rf"({names})\w*(\{{[^}}]*\}})?")
     for expression in expressions(dashboard):
         for match in of_a_use_case.finditer(expression):
             assert 'use_case=~"$use_case"' in (match[2] or ""), expression

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from cli.platform import write_prometheus
 from orrery.settings import AlertmanagerSettings, GatewaySettings, Settings
 from orrery.telemetry import GatewayMetrics
+from orrery.torchserve_settings import TorchserveSettings
 from services.monitor.flows import Orchestration
 from services.monitor.metrics import Monitor
 
@@ -43,7 +45,14 @@ def known_metrics() -> set[str]:
         for family in registry.collect():
             suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
             names |= {f"{family.name}{suffix}" for suffix in suffixes}
-    return names
+    return names | torchserve_metrics()
+
+
+def torchserve_metrics() -> set[str]:
+    """What TorchServe counts, by its own configuration."""
+    [package] = find_spec("ts").submodule_search_locations
+    declared = yaml.safe_load((Path(package) / "configs" / "metrics.yaml").read_text())["ts_metrics"]
+    return {metric["name"] for kind in declared.values() for metric in kind}
 
 
 def metrics_named(expression: str) -> set[str]:
@@ -118,6 +127,7 @@ def test_the_configuration_of_orrery_up_loads_with_our_addresses(promtool, setti
     settings = settings.model_copy(
         update={
             "gateway": GatewaySettings(url="https://gateway.example"),
+            "torchserve": TorchserveSettings(enabled="always"),
             "alertmanager": AlertmanagerSettings(url=alertmanager),
         }
     )
@@ -135,6 +145,7 @@ def test_the_configuration_of_orrery_up_loads_with_our_addresses(promtool, setti
         "gateway": ("https", [{"targets": ["gateway.example"]}]),
         "monitor": ("http", [{"targets": ["127.0.0.1:8001"]}]),
         "prometheus": ("http", [{"targets": ["127.0.0.1:9090"]}]),
+        "torchserve": ("http", [{"targets": ["127.0.0.1:7082"]}]),
     }
     assert ("alerting" in content) is bool(alertmanager)
 

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel
 from orrery import prediction
 from orrery.adapters.log_writer import Receipt
 from orrery.adapters.prediction_log import LabelRecord, Logged, LogUnavailable
-from orrery.errors import OrreryError
+from orrery.errors import OrreryError, TransientError
 from orrery.prediction import FeedbackRefused, MomentRefused, Predictor, UnknownPrediction
 from orrery.recording import Served
 from orrery.telemetry import GatewayMetrics
@@ -104,6 +105,7 @@ class Manifest:
 
 class Model:
     manifest = Manifest()
+    device = "cpu"
 
 
 SERVED = Served(Model(), "7", "run", "digest", "registry")  # type: ignore[arg-type]
@@ -303,3 +305,59 @@ def test_who_needs_nothing_stored_needs_no_store(predictor):
     predictor.serving = replace(SERVING, keys=lambda e: ())
     (answer,) = predict(predictor, Ask(number=3))
     assert not answer["degraded"]
+
+
+# --- the model server, and its twin in this process --------------------------------------------------
+
+
+@dataclass
+class Elsewhere:
+    """A model server: answers, late, or not at all."""
+
+    error: Exception | None = None
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    async def score(self, use_case, version, digest, inputs, seconds):
+        self.asked.append((use_case, version, digest, inputs.tolist(), seconds))
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(outputs={"score": np.array([0.9])}, device="cuda")
+
+
+class Placed(Say):
+    device: str = ""
+
+
+def placed(scored):
+    return Placed(score=float(scored.outputs["score"][0]), device=scored.device)
+
+
+@pytest.fixture
+def elsewhere(predictor):
+    predictor.serving = replace(SERVING, runtime="model_server", respond=placed)
+    predictor.model_server = Elsewhere()
+    return predictor
+
+
+def test_the_model_server_answers_within_its_share_of_the_deadline(elsewhere):
+    answer = predict(elsewhere, Ask(number=3))[0]
+    assert (answer["score"], answer["device"], answer["degraded"]) == (0.9, "cuda", False)
+    use_case, version, digest, rows, seconds = elsewhere.model_server.asked[0]
+    assert (use_case, version, digest, rows) == ("toy", "7", "digest", [[3.0]])
+    assert 0 < seconds < 0.1
+
+
+def test_without_the_model_server_its_twin_answers_and_says_so(elsewhere):
+    elsewhere.model_server.error = TransientError("gone")
+    (answer,) = predict(elsewhere, Ask(number=3))
+    assert (answer["score"], answer["device"], answer["model_version"]) == (0.3, "cpu", "7")
+    assert answer["degraded"]
+    assert "twin" in answer["degraded_reason"]
+    row = elsewhere.log.rows[0]
+    assert (row.model_version, row.score, row.variant) == ("7", 0.3, "champion")
+
+
+def test_an_error_of_the_model_server_that_is_no_absence_is_a_failed_model(elsewhere):
+    elsewhere.model_server.error = ArithmeticError("broken")
+    answer = predict(elsewhere, Ask(number=3))[0]
+    assert (answer["score"], answer["degraded_reason"]) == (None, "the model failed")

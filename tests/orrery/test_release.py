@@ -57,7 +57,9 @@ def store():
 @pytest.fixture
 def release(catalogue, snapshot, store, monkeypatch):
     """Runs all steps under a budget; dies after the step that `stop_after` names."""
-    monkeypatch.setattr("orrery.gate.reloads", lambda folder, score: Check("reloads", True, "not asked here"))
+    monkeypatch.setattr(
+        "orrery.gate.reloads", lambda folder, score, tolerance: Check("reloads", True, "not asked here")
+    )
     for module in (provenance, building):
         monkeypatch.setattr(module, "code_hash", lambda use_case, root=None: "the code of this test")
 
@@ -78,7 +80,7 @@ def release(catalogue, snapshot, store, monkeypatch):
             return verdict
         made = releasing.register(verdict, catalogue)
         reached("register")
-        releasing.deploy(made, catalogue)
+        releasing.deploy(made, case.serving, catalogue)
         return made
 
     return run
@@ -200,5 +202,5 @@ def test_features_are_built_again_for_other_data(catalogue, snapshot, store):
 def test_no_gateway_is_said_and_is_no_error(release, catalogue):
     made = release()
     nowhere = catalogue.model_copy(update={"gateway": catalogue.gateway.model_copy(update={"port": 9})})
-    assert releasing.deploy(made, nowhere).served == "no gateway"
+    assert releasing.deploy(made, CASE.serving, nowhere).served == "no gateway"
     assert Promoter(nowhere).promote(made).changed is False

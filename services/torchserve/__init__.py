@@ -1,0 +1,1 @@
+"""The model server for what needs PyTorch: TorchServe, with one handler for every bundle."""

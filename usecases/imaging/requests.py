@@ -1,0 +1,59 @@
+"""What a client sends: a film that has been made a picture already, and what a reader found on it."""
+
+import base64
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from orrery.usecase import Array, Arrival
+from usecases.imaging.picture import decode
+
+Sex = Literal["F", "M", "O", "U"]
+View = Literal["PA", "AP", "LL", "U"]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Flag = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
+_LONGEST = 40_000
+"""characters; a picture of pure noise needs 23,000"""
+
+
+def picture_of(text: str) -> Array:
+    """A picture, uint8 of shape (128, 128), from its PNG in base64. Raises ValueError."""
+    return decode(base64.b64decode(text, validate=True))
+
+
+def _readable(text: str) -> str:
+    picture_of(text)
+    return text
+
+
+class ImagingRequest(BaseModel):
+    """A chest film as a picture. Whoever has the DICOM file sends that instead, and need not make one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    film_id: Identifier
+    study_id: Identifier | None = None
+    taken_at: Arrival
+    age: Annotated[float, Field(ge=0, le=120)] | None = None
+    """years"""
+    sex: Sex = "U"
+    view: View = "U"
+    picture: Annotated[str, StringConstraints(max_length=_LONGEST), AfterValidator(_readable)]
+    """a grey PNG of 128 x 128, bright is dense, in base64"""
+    flags: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")], ...], Field(max_length=16)
+    ] = ()
+    """what is amiss with the film, as its intake found"""
+    explain: bool = False
+    """draw what the model looked at"""
+
+
+class ImagingFeedback(BaseModel):
+    """What a reader found on a film."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    film_id: Identifier
+    finding: bool
+    """an opacity is there"""
+    arrived_at: Arrival
