@@ -15,8 +15,9 @@ import pydicom
 import pytest
 from PIL import Image
 
-from usecases.imaging.phantom import draw, photograph
+from usecases.imaging.phantom import draw
 from usecases.imaging.phantom_dicom import written
+from usecases.imaging.phantom_strangers import photograph
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SUMMARY = Path(__file__).parent.parent.parent / "build" / "demo" / "summary.json"
