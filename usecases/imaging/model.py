@@ -18,6 +18,7 @@ from usecases.imaging.network import CNN, EFFICIENTNET, Classifier, Segmentation
 from usecases.imaging.picture import SIDE, decode
 from usecases.imaging.region import boxes, crop
 from usecases.imaging.scoring import CENTRES, CLASSIFIER, PRECISION, SEGMENTATION, bits, describe
+from usecases.imaging.validation import header_auc, subgroups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +133,8 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
         courses = {each.architecture: each.course for each in trained} | ({LUNGS: course} if course else {})
         learned = _learned(chosen, known, later, segmenter, folder if first() else None)
         plots = _plots(chosen, later, courses, folder.with_name("plots")) if first() else {}
-        shutil.rmtree(work.folder, ignore_errors=True)
+        if first():
+            shutil.rmtree(work.folder, ignore_errors=True)
     return Fitted(
         folder=folder,
         learned=learned,
@@ -142,7 +144,7 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
             "side": learned["side"],
             **{f"epochs_{name}": course.best + 1 for name, course in courses.items()},
         },
-        metrics=_figures(trained, courses, check.labels),
+        metrics=_figures(trained, courses, check.labels) | _checks(chosen, rows[1], later, learned["operating_point"]),
         plots=plots,
     )
 
@@ -231,3 +233,15 @@ def _figures(trained: list[Trained], courses: Mapping[str, Course], labels: Arra
     if LUNGS in courses:
         found["validation_dice"] = 1 - courses[LUNGS].held_out[courses[LUNGS].best]
     return found
+
+
+def _checks(chosen: Trained, rows: "pd.DataFrame", later: Seen, point: float) -> dict[str, float]:
+    """On held-out films: by subgroup, by the header alone, and how much maps of random weights are like the trained."""
+    probability = sigmoid(chosen.held_out.logits / chosen.temperature)
+    groups = subgroups(rows, {"probability": probability, "margin": probability - point})
+    ill = later.films.labels == 1
+    random = classification.answers(fit_plots.shaken(chosen.network), later.regions[ill])
+    found = {f"validation_auc_{name.replace(' ', '_')}": group.auc for name, group in groups.items()}
+    found["validation_auc_header_alone"] = header_auc(rows)
+    found["randomised_map_similarity"] = fit_plots.similarity(chosen.held_out.cams[ill], random.cams)
+    return {name: value for name, value in found.items() if np.isfinite(value)}

@@ -92,6 +92,8 @@ def test_what_is_plain_is_learned_and_drawn(rows, fitted):
     assert found["dice"] > 0.9
     assert fitted.parameters["architecture"] == "cnn"
     assert fitted.metrics["validation_dice"] > 0.9
+    assert fitted.metrics["randomised_map_similarity"] < 0.5
+    assert {"validation_auc_header_alone", "validation_auc_sex_F"} <= set(fitted.metrics)
     assert not fitted.folder.with_name("checkpoints").exists()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in fitted.plots.values())
 
