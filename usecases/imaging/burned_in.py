@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from rapidocr_onnxruntime import RapidOCR
 
 THREADS = 2
-_SIDE, _LEAST_SIDE, _WHOLE_SIDE, _LONGEST_SIDE = 2048, 500, 1280, 1600
-"""longest side that letters are looked for on, at most and (in the coarsest copy) at least; of what OCR reads: a whole
-film, anything"""
+_SIDE, _LEAST_SIDE = 2048, 500
+"""longest side (pixels) of the copy that letters are looked for on, and of the coarsest of its copies at least"""
 _STROKE, _CONTRAST, _NOISE = 9, 16, 5.0
 """a stroke is thinner (pixels), and differs from what is beside it by more (of 255; times the noise)"""
-_LEAST_HEIGHT, _MOST_HEIGHT, _WIDEST, _LONGEST, _LEAST_AREA, _MOST_MARKS, _MOST_PLACES = 6, 70, 4, 25, 8, 1000, 8
-_THICKEST, _TALLEST, _FAR = 4, 12, 2
-"""heights of a letter that a line, and a few lines together, are lower than; and that text may go on behind"""
-_READ_HEIGHTS = 28, 44
-"""pixels of a letter that OCR reads well"""
-_SURE, _SURER, _WORD, _LEAST_READ = 0.6, 0.85, 4, 64
-"""scores of a reading that counts, of so many characters or fewer; a smaller side (pixels) is enlarged by OCR itself"""
-_LARGEST, _MOST_PAINTED = 0.1, 0.33
-"""share of the film's longer side that a line of text is lower than, and of its area that may be painted over"""
+_LEAST_HEIGHT, _MOST_HEIGHT, _WIDEST, _LONGEST, _LEAST_AREA, _MOST_MARKS = 6, 70, 4, 25, 8, 1000
+"""of a letter, in pixels; how much wider than high it may be, and a word grown together; those that are compared"""
+_THICKEST, _TALLEST, _FAR, _MOST_PLACES = 4, 12, 2, 8
+"""letters' heights that a line, and a few lines together, are lower than, and that text may go on behind; places that
+are read one by one, and not with the whole film"""
+_READ_HEIGHTS, _WHOLE_SIDE, _LONGEST_SIDE, _LEAST_READ = (28, 44), 1280, 1600, 64
+"""pixels of a letter that OCR reads well; longest side of a film that is read as a whole, and of anything that is;
+a shorter side is enlarged by OCR itself"""
+_SURE, _SURER, _WORD, _LARGEST = 0.6, 0.85, 4, 0.1
+"""scores of a reading that counts, of so many characters or of fewer; and the film's share that a line is lower than"""
+_MOST_PAINTED = 0.33
+"""share of a film that may be painted over"""
 _reading = threading.Lock()
 
 
@@ -43,6 +45,11 @@ class Box(NamedTuple):
     @property
     def area(self) -> int:
         return (self.right - self.left) * (self.bottom - self.top)
+
+    def beside(self, other: "Box", room: float) -> bool:
+        """Whether they overlap, or less than `room` is between them."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        return min(across, min(self.bottom, other.bottom) - max(self.top, other.top)) > -room
 
     def of(self, film: Array) -> Array:
         """What the box shows of a film, a view."""
@@ -77,27 +84,15 @@ class _Line(NamedTuple):
         return self._replace(box=Box(*(round(factor * edge) for edge in self.box)), height=self.height * factor)
 
     def touches(self, other: "_Line") -> bool:
-        """Whether they are of about one size, with no more between them than beside each other there may be."""
-        room = round(min(self.height, other.height))
-        (left, top, right, bottom), beside = self.box, other.box
-        across, down = (
-            min(right, beside.right) - max(left, beside.left),
-            min(bottom, beside.bottom) - max(top, beside.top),
-        )
+        """Whether they may be read as one: beside each other, and together neither tall nor mostly empty."""
         both = self.joined(other)
         small = min(both.box.right - both.box.left, both.box.bottom - both.box.top) < _TALLEST * both.height
-        return min(across, down) > -room and small and both.box.area < 2 * (self.box.area + other.box.area)
+        full = both.box.area < 2 * (self.box.area + other.box.area)
+        return small and full and self.box.beside(other.box, min(self.height, other.height))
 
     def near(self, boxes: Iterable[Box]) -> bool:
         """Whether it may go on what was read in one of the boxes."""
-        room = round(_FAR * self.height)
-        left, top, right, bottom = (
-            self.box.left - room,
-            self.box.top - room,
-            self.box.right + room,
-            self.box.bottom + room,
-        )
-        return any(box.left < right and left < box.right and box.top < bottom and top < box.bottom for box in boxes)
+        return any(self.box.beside(box, _FAR * self.height) for box in boxes)
 
     def joined(self, other: "_Line") -> "_Line":
         edges = zip(self.box, other.box, (min, min, max, max), strict=True)
@@ -125,9 +120,8 @@ def find(levels: Array, *, thorough: bool = False) -> list[Box]:
         if crowded:
             scale = max(scale, _READ_HEIGHTS[0] / float(np.median([place.height for place in places])))
         found += _read(grey, Box(0, 0, columns, rows), scale)
-    return [box.with_more_text(grey) for box in found] + [
-        line.box.grown(2, 2, grey) for line in lines if line.near(found)
-    ]
+    more = [line.box.grown(2, 2, grey) for line in lines if line.near(found)]
+    return [box.with_more_text(grey) for box in found] + more
 
 
 def redact(values: Array, boxes: Iterable[Box]) -> Array:
@@ -190,9 +184,8 @@ def _rows(marks: Array) -> list[_Line]:
     beside = (gap < 1.2 * taller) & (gap > -0.5 * lower) & (taller < 2 * lower)
     beside &= np.abs(middle[:, None] - middle[None]) < 0.45 * taller
     for group in _connected(np.argwhere(np.triu(beside, 1)), len(left)):
-        box = Box(
-            *(int(edge) for edge in (left[group].min(), top[group].min(), right[group].max(), bottom[group].max()))
-        )
+        edges = left[group].min(), top[group].min(), right[group].max(), bottom[group].max()
+        box = Box(*(int(edge) for edge in edges))
         lines.append(_Line(box, float(np.median(height[group])), len(group)))
     return [line for line in lines if line.box.bottom - line.box.top < _THICKEST * line.height]
 
@@ -239,9 +232,8 @@ def _read_line(grey: Array, line: _Line) -> list[Box]:
 def _read(grey: Array, place: Box, scale: float) -> list[Box]:
     """The boxes in a place of a film where OCR reads two characters or more. What they are is not kept."""
     scale = min(max(scale, 0.25), 4.0, _LONGEST_SIDE / max(place.of(grey).shape))
-    crop = cv2.resize(
-        place.of(grey), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-    )
+    how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    crop = cv2.resize(place.of(grey), None, fx=scale, fy=scale, interpolation=how)
     crop = cv2.normalize(crop, crop, 0, 255, cv2.NORM_MINMAX)
     image, engine = cv2.cvtColor(crop, cv2.COLOR_GRAY2BGR), _engine()
     with _reading:

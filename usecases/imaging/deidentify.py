@@ -206,9 +206,8 @@ def _clock(value: object) -> str | None:
 def _moment(clean: Dataset) -> datetime | None:
     for day, clock in _MOMENTS:
         if clean.get(day):
-            return datetime.strptime(f"{clean.get(day)}{clean.get(clock) or '000000'}", "%Y%m%d%H%M%S").replace(
-                tzinfo=UTC
-            )
+            moment = f"{clean.get(day)}{clean.get(clock) or '000000'}"
+            return datetime.strptime(moment, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     return None
 
 
@@ -237,10 +236,8 @@ def _complete(clean: Dataset, *, lossy: bool) -> None:
         del clean.PixelPaddingValue
     correct_ambiguous_vr(clean, is_little_endian=True)
     clean.file_meta = FileMetaDataset()
-    clean.file_meta.MediaStorageSOPClassUID, clean.file_meta.MediaStorageSOPInstanceUID = (
-        clean.SOPClassUID,
-        clean.SOPInstanceUID,
-    )
+    clean.file_meta.MediaStorageSOPClassUID = clean.SOPClassUID
+    clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
     clean.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
 
 

@@ -37,6 +37,7 @@ OLDEST = 120
 """years"""
 _CHEST = ("CHEST", "THORAX", "LUNG")
 _DAYS_PER = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
+_PLAIN = {"RescaleSlope": 1, "RescaleIntercept": 0}
 BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -93,11 +94,15 @@ def levels(dataset: Dataset, values: Array) -> Array:
     """Stored values -> float32 (rows, columns), bright is dense: modality LUT, padding and MONOCHROME1 applied."""
     with quiet():
         try:
-            found = _rescaled(dataset, values)
+            slope, intercept = (float(dataset.get(word) or plain) for word, plain in _PLAIN.items())
+            mapped = apply_modality_lut(values, dataset) if "ModalityLUTSequence" in dataset else None
             padded = _padding(dataset, values)
         except BROKEN:
-            raise FileRefused("malformed", "RescaleSlope") from None
+            raise FileRefused("malformed", "ModalityLUTSequence") from None
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    with np.errstate(all="ignore"):
+        linear = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    found = linear if mapped is None else np.asarray(mapped, np.float32)
     if not np.isfinite(found).all():
         raise FileRefused("malformed", "RescaleSlope")
     if inverted:
@@ -181,15 +186,6 @@ def _values(dataset: Dataset, keyword: str) -> list[str]:
     return [
         str(one) for one in (value if isinstance(value, list | tuple) or hasattr(value, "append") else [value or ""])
     ]
-
-
-def _rescaled(dataset: Dataset, values: Array) -> Array:
-    if "ModalityLUTSequence" in dataset:
-        return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
-    slope, intercept = (
-        float(dataset.get(keyword) or default) for keyword, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
-    )
-    return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _padding(dataset: Dataset, values: Array) -> Any:

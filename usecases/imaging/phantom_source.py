@@ -68,8 +68,10 @@ def _taken(visit: Visit, intake: "Intake") -> dict[str, Any]:
 
     seed, person = _SEED + visit.number, _SEED + visit.patient
     phantom = draw(seed, person=person)
-    film = intake.receive(written(phantom, seed, moment=visit.moment, who=person)).film
-    assert film is not None  # the intake takes every phantom
+    received = intake.receive(written(phantom, seed, moment=visit.moment, who=person))
+    film = received.film
+    if film is None:
+        raise DataRefused(f"the intake does not take phantom {visit.number}: {received.code}, {received.reason}")
     return {
         "film_id": f"phantom-{visit.number:05d}",
         "study_id": f"study-{visit.number:05d}",
