@@ -54,7 +54,8 @@ class Platform:
 
         self.number += 1
         data = written(draw(self.number), self.number, moment=datetime(2026, 1, 5, tzinfo=UTC), **options)
-        return "/v1/imaging/predict", {"files": {"file": ("film.dcm", data, "application/dicom")}}
+        file = ("film.dcm", data, "application/dicom")
+        return "/v1/imaging/predict", {"files": {"file": file}, "data": {"explain": "true"}}  # as the log has it
 
     def predict(self, **changes: Any) -> httpx.Response:
         path, sent = self.transaction(**changes)
