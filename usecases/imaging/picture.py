@@ -11,6 +11,8 @@ from orrery.usecase import Array
 SIDE = 128
 _DARKEST, _BRIGHTEST = 0.5, 99.5
 """percentiles of the levels that become 0 and 255: a marker or a dead pixel must not set the window"""
+_NARROWEST = 1e-3
+"""of the levels' range"""
 
 
 class PictureRefused(OrreryError, ValueError):
@@ -28,7 +30,8 @@ def to_picture(pixels: Array) -> Array:
     levels[top : top + rows, left : left + columns] = pixels
     small = np.asarray(Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BOX))
     low, high = np.percentile(small, (_DARKEST, _BRIGHTEST))
-    scaled = (small - low) / max(float(high - low), 1e-6)
+    # a window much narrower than the levels' range would show nothing but rounding
+    scaled = (small - low) / max(high - low, np.ptp(small) * _NARROWEST, np.finfo(np.float32).tiny)
     return np.asarray(np.rint(np.clip(scaled, 0, 1) * 255), dtype=np.uint8)
 
 
