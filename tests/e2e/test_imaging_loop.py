@@ -130,7 +130,7 @@ def test_the_audit_holds(platform):
 
 
 def test_without_torchserve_its_twin_answers_and_it_comes_back_by_itself(platform):
-    with platform.load(rate=4, make=platform.film) as load:
+    with platform.load(rate=2, make=platform.film) as load:
         platform.wait(lambda: len(load.answered) >= 8)
         os.kill(platform.supervisor.states()["torchserve"].pid, signal.SIGKILL)
         platform.wait(lambda: any(answer["degraded"] for answer in load.answered))
