@@ -22,7 +22,7 @@ up backup restore renew upgrade e2e: export COMPOSE_FILE := $(or $(COMPOSE_FILE)
 endif
 up restore upgrade e2e: export ORRERY_BUILD ?= $(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: help setup demo story up down ps logs backup restore renew upgrade status check test e2e bench lock clean
+.PHONY: help setup demo story loop up down ps logs backup restore renew upgrade status check test e2e bench lock clean
 
 help:  ## show these verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ demo: setup  ## the whole loop: up, data, train, gate, promote, replay, lineage
 
 story: setup  ## what the README promises of the demo, asked of the platform that `demo` left running
 	$(BIN)/python -m pytest -m e2e tests/e2e
+
+# an installation of its own, with little data and less patience; the platform of `demo` must be down, its ports are taken
+loop: setup  ## a changed world: alert, retraining, gate and a better champion, without hands
+	ORRERY_HOME=var/loop ORRERY_TRAINING__TRIALS=1 ORRERY_TRAINING__FIRST=fraud ORRERY_PREFECT__SCHEDULES=false \
+	ORRERY_GATEWAY__MODEL_SERVER=in_process ORRERY_RETRAIN__COOLDOWN_MINUTES=1 ORRERY_RETRAIN__LABELS=3000 $(BIN)/orrery loop
 
 up:  ## start the platform in containers, and wait for its first models
 	@infra/docker/preflight
@@ -95,7 +100,7 @@ check: setup  ## format, lint, types, imports, images and configuration, claims
 
 test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not e2e and not containers" -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -m "not e2e and not containers" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report
 
 e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine

@@ -32,7 +32,7 @@ def demo(
     """
     began, configured = time.monotonic(), settings()
     stories = [Story(configured, name, predictions) for name in use_case or usecases.names()]
-    started = _start(configured)
+    services = started(configured)
     told = {story.use_case: story.tell() for story in stories}
     summary = {
         "seconds": round(time.monotonic() - began, 1),
@@ -43,10 +43,11 @@ def demo(
     emit(summary if as_json else [_row(name, each) for name, each in told.items()], as_json, title="\nThe loop, once")
     if not as_json:
         results().print(f"\n{summary['seconds']} s; {SUMMARY}; the platform is up: `orrery status`, `orrery down`")
-        emit({service.about: service.url for service in started if service.url}, as_json)
+        emit({service.about: service.url for service in services if service.url}, as_json)
 
 
-def _start(configured: Settings) -> "tuple[Service, ...]":
+def started(configured: Settings) -> "tuple[Service, ...]":
+    """The platform, up; in containers it is."""
     from cli.platform import start
     from cli.services import services
 

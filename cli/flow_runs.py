@@ -103,6 +103,10 @@ class FlowRuns:
                 shown.waiting(run["state_name"])
             time.sleep(_LOOK_EVERY)
 
+    def ended(self, run_id: str) -> bool:
+        """Whether the run is over, however it ended."""
+        return self._run(run_id)["state_type"] in _ENDS
+
     def url(self, run_id: str) -> str:
         """Where a person sees the run."""
         return f"{self._opened_at}/runs/flow-run/{run_id}"

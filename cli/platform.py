@@ -8,9 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cli.alerting import write_alertmanager
 from cli.console import progress, say
+from cli.environments import catalogue, orchestration, quiet
 from cli.keys import ensure_client_key
-from cli.services import Service, catalogue, here, orchestration, quiet, services
+from cli.services import Service, here, services
 from cli.supervisor import Supervisor, port_free
 from cli.supervisor_config import config
 from orrery.errors import OrreryError
@@ -40,9 +42,10 @@ class SettingsChanged(OrreryError):
 
 
 def up() -> None:
-    """Start MLflow, Prefect with a worker, the gateway, TorchServe when it is installed, Prometheus when on the PATH.
+    """Start MLflow, Prefect with a worker, the gateway, the monitor, and what is installed of the rest.
 
-    What already runs is left alone. Ports and folders come from the settings (docs/settings.md).
+    That is TorchServe where it is installed, Prometheus and Alertmanager where they are on the PATH. What already runs
+    is left alone. Ports and folders come from the settings (docs/settings.md).
 
     Example: ORRERY_GATEWAY__PORT=8080 orrery up
     """
@@ -111,6 +114,7 @@ def _prepare(configured: Settings) -> None:
     for name in ("mlflow", "prefect"):
         (configured.home / name).mkdir(parents=True, exist_ok=True)
     write_prometheus(configured)
+    write_alertmanager(configured)
     if not configured.gateway.url and (key := ensure_client_key(configured)):
         say(f"the first API key, shown this once (the command keeps a copy): [bold]{key}[/]")
     if not configured.mlflow.url:
@@ -129,11 +133,13 @@ def write_prometheus(configured: Settings) -> None:
         "monitor": configured.monitor_url,
         "prometheus": f"http://{configured.prometheus.host}:{configured.prometheus.port}",
     }
-    if any(service.name == "torchserve" for service in services(configured)):
+    there = {service.name for service in services(configured)}
+    if "torchserve" in there:
         addresses["torchserve"] = configured.torchserve_metrics_url
-    if configured.alertmanager.url:
-        addresses["alertmanager"] = configured.alertmanager.url
-        written["alerting"] = {"alertmanagers": [_target(configured.alertmanager.url)]}
+    if "alertmanager" in there:
+        where = configured.alertmanager
+        addresses["alertmanager"] = where.url or f"http://{where.host}:{where.port}"
+        written["alerting"] = {"alertmanagers": [_target(addresses["alertmanager"])]}
     else:
         del written["alerting"]
     written["scrape_configs"] = [

@@ -10,6 +10,7 @@ import typer
 
 import usecases
 from cli.console import emit, say, screen
+from cli.drift_option import Drift, drifted
 from cli.gateway import check_gateway
 from cli.keys import client_key
 from cli.tally import Online, Tally
@@ -48,6 +49,9 @@ def replay(
     rate: Annotated[float | None, typer.Option(min=0.01, help="events a second  (default 50)")] = None,
     speed: Annotated[float | None, typer.Option(min=0.01, help="event time, so many times as fast")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="predictions at most")] = None,
+    drift: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE@DATE: the world changes on that day; repeatable")
+    ] = None,
     clients: Annotated[
         bool, typer.Option("--clients/--no-clients", help="simulated clients react, where the use case has them")
     ] = True,
@@ -60,26 +64,36 @@ def replay(
     Simulated clients click on what they are shown; what these clicks teach the online store, no data set knows, so
     `orrery parity` holds for replays without them. The exit status is 1 when an event failed.
 
-    Example: orrery replay fraud --from 2018-09-12 --to 2018-09-13 --rate 100
+    --drift changes the rows on their way, from its day on; what there is to choose from, a wrong name tells.
+
+    Example: orrery replay fraud --from 2018-09-12 --to 2018-09-13 --rate 100 --drift amount=1.3@2018-09-12
     """
     if rate and speed:
         raise WrongPace("give --rate or --speed, not both")
     start = first.replace(tzinfo=UTC)
-    script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit)
+    changes = [Drift.read(each, usecases.training(use_case)) for each in drift or ()]
+    script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit, changes)
     pace = by_speed(speed, start) if speed else by_rate(rate or 50.0)
     result = run(settings(), use_case, script, pace, clients=clients)
     emit(result, as_json, title=f"replay of {use_case}")
     raise typer.Exit(1 if result["errors"] else 0)
 
 
-def read_script(configured: Settings, use_case: str, first: datetime, last: datetime, limit: int | None) -> Script:
+def read_script(
+    configured: Settings,
+    use_case: str,
+    first: datetime,
+    last: datetime,
+    limit: int | None,
+    changes: Sequence[Drift] = (),
+) -> Script:
     """The events of [first, last): requests of that time, and labels that arrive in it, also of earlier requests.
 
     Raises GatewayDown before any data is read, NothingToReplay for an empty window.
     """
     check_gateway(configured)
     serving, training = usecases.serving(use_case), usecases.training(use_case)
-    rows = _rows(configured, use_case, first - training.label_delay, last)
+    rows = drifted(_rows(configured, use_case, first - training.label_delay, last), changes, training)
     script = write_script(serving, training.requests(rows), first, last, limit)
     if not script.events:
         raise NothingToReplay(f"{use_case} has no event from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}")

@@ -4,14 +4,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from cli.environments import catalogue, folder, orchestration
 from orrery.errors import OrreryError
 from orrery.settings import Settings
 
 
 class PrometheusMissing(OrreryError):
     """The settings ask for a Prometheus that is not on the PATH."""
+
+
+class AlertmanagerMissing(OrreryError):
+    """The settings ask for an Alertmanager that is not on the PATH."""
 
 
 class TorchserveMissing(OrreryError):
@@ -50,6 +54,8 @@ def services(settings: Settings) -> tuple[Service, ...]:
     table = [_mlflow(settings), _prefect(settings), _gateway(settings), _worker(settings), _monitor(settings)]
     if settings.torchserve.url or _with_torchserve(settings):
         table.append(_torchserve(settings))
+    if settings.alertmanager.url or _with_alertmanager(settings):
+        table.append(_alertmanager(settings))
     if settings.prometheus.url or _with_prometheus(settings):
         table.append(_prometheus(settings))
     elsewhere = {each.name for each in table if each.name != "worker" and getattr(settings, each.name).url}
@@ -66,50 +72,14 @@ def here(settings: Settings) -> tuple[Service, ...]:
 
 def _shown_elsewhere(settings: Settings) -> Iterator[Service]:
     """What `orrery up` never starts, where the settings say that it is."""
-    if settings.alertmanager.url:
-        url = settings.opened_at("alertmanager")
-        yield Service("alertmanager", "alerts", (), f"{settings.alertmanager.url}/-/ready", url=url)
     if settings.grafana.url:
         url = settings.opened_at("grafana")
         yield Service("grafana", "dashboards", (), f"{settings.grafana.url}/api/health", url=url)
 
 
-def quiet(settings: Settings) -> dict[str, str]:
-    """The environment of every child: caches under home, no telemetry, and threads that sleep while they wait."""
-    cache = _folder(settings, "cache")
-    return {
-        "XDG_CACHE_HOME": str(cache),
-        "MPLCONFIGDIR": str(cache / "matplotlib"),
-        "DO_NOT_TRACK": "true",
-        "ORT_DISABLE_TELEMETRY": "1",
-        # spinning OpenMP threads make training twenty times slower on cores that others use too
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-
-
-def orchestration(settings: Settings) -> dict[str, str]:
-    """The environment of whatever talks to Prefect: its address, and a home of its own."""
-    return {
-        "PREFECT_HOME": str(_folder(settings, "prefect")),
-        "PREFECT_API_URL": settings.prefect_url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-
-
-def catalogue(settings: Settings) -> dict[str, str]:
-    """The environment of MLflow's server and of `mlflow db upgrade`."""
-    where = settings.mlflow
-    return {
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{_folder(settings, 'mlflow') / 'mlflow.db'}",
-        "MLFLOW_SERVER_ALLOWED_HOSTS": f"localhost:*,127.0.0.1:*,[[]::1]:*,{where.host}:{where.port}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-
-
 def _mlflow(settings: Settings) -> Service:
     where = settings.mlflow
-    artifacts = _folder(settings, "mlflow") / "artifacts"
+    artifacts = folder(settings, "mlflow") / "artifacts"
     return Service(
         name="mlflow",
         about="runs, versions, aliases",
@@ -137,7 +107,7 @@ def _mlflow(settings: Settings) -> Service:
 
 
 def _prefect(settings: Settings) -> Service:
-    where, home = settings.prefect, _folder(settings, "prefect")
+    where, home = settings.prefect, folder(settings, "prefect")
     database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}"}
     return Service(
         name="prefect",
@@ -228,8 +198,42 @@ def _with_torchserve(settings: Settings) -> bool:
     return wanted and any(usecases.serving(name).runtime == "model_server" for name in usecases.names())
 
 
+def _alertmanager(settings: Settings) -> Service:
+    where, home = settings.alertmanager, folder(settings, "alertmanager")
+    address = f"{where.host}:{where.port}"
+    return Service(
+        name="alertmanager",
+        about="who is told of alerts",
+        command=(
+            _alertmanager_program() or "alertmanager",
+            f"--config.file={home / 'alertmanager.yml'}",
+            f"--storage.path={home / 'data'}",
+            f"--web.listen-address={address}",
+            "--cluster.listen-address=",  # alone, it needs no port for others of its kind
+        ),
+        health=f"{where.url or f'http://{address}'}/-/ready",
+        url=settings.opened_at("alertmanager"),
+        host=where.host,
+        port=where.port,
+        setting="ORRERY_ALERTMANAGER__PORT",
+    )
+
+
+def _with_alertmanager(settings: Settings) -> bool:
+    found = _alertmanager_program() is not None
+    if settings.alertmanager.enabled == "always" and not found:
+        raise AlertmanagerMissing(
+            "alertmanager is not on the PATH; install it or set ORRERY_ALERTMANAGER__ENABLED=auto"
+        )
+    return found and settings.alertmanager.enabled != "never"
+
+
+def _alertmanager_program() -> str | None:
+    return shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")  # Debian's name
+
+
 def _prometheus(settings: Settings) -> Service:
-    where, home = settings.prometheus, _folder(settings, "prometheus")
+    where, home = settings.prometheus, folder(settings, "prometheus")
     address = f"{where.host}:{where.port}"
     return Service(
         name="prometheus",
@@ -258,7 +262,3 @@ def _with_prometheus(settings: Settings) -> bool:
 
 def _python(module: str) -> tuple[str, ...]:
     return sys.executable, "-m", module
-
-
-def _folder(settings: Settings, name: str) -> Path:
-    return (settings.home / name).absolute()

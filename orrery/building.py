@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -183,9 +184,9 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
 
 
 def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: Fitted, settings: Settings) -> Bundle:
-    """Write the manifest: reference inputs of the rows learned from, outputs and golden rows of later ones."""
+    """Write the manifest. Its reference is what came while the rows it is judged on did, unless that is little."""
     from orrery.adapters.model_server import load_model
-    from orrery.reference import golden_rows, reference_histograms
+    from orrery.reference import golden_rows, importances, reference_histograms
 
     names = list(case.serving.feature_names)
     moments = split.train[case.training.moment]
@@ -204,11 +205,19 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     }
     # scoring needs a loaded bundle, so the first manifest has no answers yet
     Bundle.write(fitted.folder, {**about, "reference": {}, "golden": Golden(inputs=[], outputs={})})
-    later = case.training.inputs_of(split.test, names)
-    outputs = case.serving.score(load_model(fitted.folder), later)
-    reference = reference_histograms(split.train[names].to_numpy(np.float32), names, outputs)
-    golden = golden_rows(later, outputs, case.serving.monitored_output)
-    return Bundle.write(fitted.folder, {**about, "reference": reference, "golden": golden})
+    later, watched = case.training.inputs_of(split.test, names), case.serving.monitored_output
+    score = partial(case.serving.score, load_model(fitted.folder))
+    outputs = score(later)
+    usual = split.test if split.usual is None else split.usual
+    if len(usual) < case.training.watching.rows:
+        usual = split.train
+    seen = score(case.training.inputs_of(usual, names)) if usual is split.usual else outputs
+    known = {
+        "reference": reference_histograms(usual[names].to_numpy(np.float32), names, seen),
+        "importance": importances(score, later, names, watched),
+        "golden": golden_rows(later, outputs, watched),
+    }
+    return Bundle.write(fitted.folder, about | known)
 
 
 def _record(case: Case, bundle: Bundle, fitted: Fitted, window: Window, budget: Budget, key: str) -> Record:

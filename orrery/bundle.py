@@ -36,6 +36,8 @@ class Histogram(_Frozen):
     edges: list[float]
     counts: list[int]
     missing: int = 0
+    values: list[float] = []
+    """all that were seen, where they are few"""
 
 
 class Golden(_Frozen):
@@ -61,6 +63,8 @@ class Manifest(_Frozen):
     features: list[Feature]
     learned: dict[str, Any]
     reference: dict[str, Histogram]
+    importance: dict[str, float] = {}
+    """feature -> share of the watched output that hangs on it; all together 1"""
     golden: Golden
     files: dict[str, str]
     """relative path -> sha256"""

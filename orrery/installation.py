@@ -26,11 +26,14 @@ DATABASES = ("feast", "mlflow", "orrery", "prefect")
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "gateway": ("orrery",),
     "mlflow": ("mlflow",),
+    "monitor": ("orrery",),
     "prefect": ("prefect",),
     "worker": ("feast", "orrery"),
 }
 """service -> the databases whose passwords it holds"""
 REDIS_USERS = ("gateway", "worker")
+ALERTS: Mapping[str, int] = {"alertmanager": 0o444, "monitor": 0o400}
+"""who shares the token of alerts -> the mode of its file; Alertmanager's image runs as a user of its own"""
 MEMORY_BYTES, DISK_BYTES = 6 * 2**30, 10 * 2**30
 """what a training beside all services takes; what data, models and logs of some weeks take"""
 _ITERATIONS = 4096
@@ -72,8 +75,9 @@ class Volumes:
 
     def secret_files(self) -> list[Path]:
         """Every file that holds a secret."""
-        pgpass = [self.secrets / service / "pgpass" for service in SERVICES]
-        return [*pgpass, *(self.secrets / user / "redis" for user in REDIS_USERS), self.secrets / "grafana" / "admin"]
+        shared = {"pgpass": SERVICES, "redis": REDIS_USERS, "alerts": ALERTS}
+        files = [self.secrets / service / name for name, services in shared.items() for service in services]
+        return [*files, self.secrets / "grafana" / "admin"]
 
     @property
     def hold_data(self) -> bool:
@@ -110,6 +114,9 @@ def renew(volumes: Volumes, here: Mapping[str, str]) -> None:
     store = {user: secrets.token_urlsafe(32) for user in REDIS_USERS}
     for user, password in store.items():
         _write(volumes.secrets / user / "redis", password, 0o400)
+    token = secrets.token_urlsafe(32)
+    for service, mode in ALERTS.items():
+        _write(volumes.secrets / service / "alerts", token, mode)
     _write(volumes.secrets / "grafana" / "admin", secrets.token_urlsafe(24), 0o400)
     _write(volumes.public / "roles.sql", roles(passwords), 0o444)
     _write(volumes.public / "users.acl", users(**store), 0o444)

@@ -18,6 +18,8 @@ class Snapshot:
     """Parquet of the raw rows"""
     data_version: str
     counts: Mapping[str, int]
+    sample: bool = False
+    """whether they are the small set, or began as it"""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def current(use_case: str, settings: Settings) -> Snapshot:
 def snapshot(version: DataVersion, versions: DataVersions) -> Snapshot:
     """A version as the lifecycle passes it on."""
     path = versions.path_of(version)
-    return Snapshot(use_case=version.use_case, path=path, data_version=version.version, counts=version.counts)
+    return Snapshot(version.use_case, path, version.version, version.counts, version.source.sample)
 
 
 def prepare(

@@ -1,6 +1,6 @@
 """What a bundle remembers of its training rows: frozen histograms for drift, golden rows for reloading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from orrery.usecase import Array, Outputs
 MOST_BINS = 20
 _GOLDEN_ROWS, _GOLDEN_VALUES = 32, 150_000
 """at most, in all: rows of pictures are large, and a manifest is read at every load"""
+_SHUFFLED_ROWS, _SHUFFLED_VALUES = (200, 2_000), 100_000
 
 
 def frozen_edges(values: Array) -> list[float]:
@@ -27,9 +28,12 @@ def frozen_edges(values: Array) -> list[float]:
 def histogram(values: Array, edges: Sequence[float]) -> Histogram:
     """Count values, shape (n,), into the bins; what lies outside counts in the first or the last, NaN is missing."""
     missing = np.isnan(values)
-    bins = np.searchsorted(np.asarray(edges[1:-1]), values[~missing].astype(np.float64), side="right")
+    given = values[~missing].astype(np.float64)
+    bins = np.searchsorted(np.asarray(edges[1:-1]), given, side="right")
     counts = np.bincount(bins, minlength=len(edges) - 1)
-    return Histogram(edges=list(edges), counts=counts.tolist(), missing=int(missing.sum()))
+    distinct = np.unique(given[np.isfinite(given)])
+    few = distinct.tolist() if len(distinct) <= MOST_BINS else []
+    return Histogram(edges=list(edges), counts=counts.tolist(), missing=int(missing.sum()), values=few)
 
 
 def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) -> dict[str, Histogram]:
@@ -39,6 +43,24 @@ def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) 
         **{name: values for name, values in outputs.items() if values.ndim == 1},
     }
     return {name: histogram(values, frozen_edges(values)) for name, values in columns.items()}
+
+
+def importances(
+    score: Callable[[Array], Outputs], inputs: Array, names: Sequence[str], watched: str
+) -> dict[str, float]:
+    """Each named input's share of the watched output: how far it moves on average when the input is shuffled.
+
+    Inputs of shape (n, inputs) whose first columns are the names. Empty when nothing moves it.
+    """
+    least, most = _SHUFFLED_ROWS
+    rows = inputs[: max(least, min(most, _SHUFFLED_VALUES // inputs.shape[1]))]
+    usual, draw, moved = score(rows)[watched], np.random.default_rng(7), {}
+    for column, name in enumerate(names):
+        shuffled = rows.copy()
+        shuffled[:, column] = draw.permutation(rows[:, column])
+        moved[name] = float(np.abs(score(shuffled)[watched] - usual).mean())
+    total = sum(moved.values())
+    return {name: value / total for name, value in moved.items()} if total > 0 else {}
 
 
 def golden_rows(inputs: Array, outputs: Outputs, by: str = "score") -> Golden:

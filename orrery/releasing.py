@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
+from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.registry import Registry
 from orrery.errors import TransientError
-from orrery.lifecycle import Passed, Release
+from orrery.lifecycle import Candidate, Passed, Refused, Release
 from orrery.model_serving import ModelServing
 from orrery.promotion import Promoter, Promotion
+from orrery.retraining import REFUSED
 from orrery.settings import Settings
 from orrery.usecase import Serving
 
@@ -46,15 +48,32 @@ def register(passed: Passed, settings: Settings) -> Release:
     return Release(candidate.use_case, version.version, version.digest, candidate.run_id)
 
 
+def record_refusal(
+    candidate: Candidate, refused: Refused, settings: Settings, actor: str = "", cause: str = ""
+) -> None:
+    """Write the gate's no to the audit log. `cause`: the key of the alert that asked for the release."""
+    manifest = candidate.bundle.manifest
+    details = {
+        "cause": cause,
+        "reasons": list(refused.reasons),
+        "run_id": candidate.run_id,
+        "digest": candidate.bundle.digest,
+        "data_version": manifest.data_version,
+        "as_of": candidate.window.as_of.isoformat(),
+    }
+    AuditLog(settings).append(REFUSED, candidate.use_case, details, actor)
+
+
 def deploy(
-    release: Release, serving: Serving, settings: Settings, actor: str = "", seconds: float = 15.0
+    release: Release, serving: Serving, settings: Settings, actor: str = "", seconds: float = 15.0, cause: str = ""
 ) -> Deployment:
     """Promote the release and wait, at most `seconds`, until a running gateway serves it. No gateway is no error.
 
+    `cause`: the key of the alert that asked for it, for the audit log.
     Where the use case asks for a model server, the version is there and proven before the alias moves: raises
     ServingParityBroken or VersionRefused, or ModelServerUnavailable.
     """
-    return _switched(lambda promoter: promoter.promote(release), serving, settings, actor, seconds)
+    return _switched(lambda promoter: promoter.promote(release), serving, settings, actor, seconds, cause)
 
 
 def promote(use_case: str, reference: str, settings: Settings, serving: Serving) -> Deployment:
@@ -73,9 +92,11 @@ def _switched(
     settings: Settings,
     actor: str = "",
     seconds: float = 15.0,
+    cause: str = "",
 ) -> Deployment:
     models = ModelServing(settings, serving)
-    promotion = move(Promoter(settings, actor=actor, ready=models.ready))
+    about = {"cause": cause} if cause else {}
+    promotion = move(Promoter(settings, actor=actor, ready=lambda version: {**models.ready(version), **about}))
     served, waited = wait_until_served(promotion.use_case, promotion.version, settings, seconds)
     if served == "serving":
         try:

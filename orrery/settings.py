@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orrery.dicom_settings import DicomSettings
 from orrery.errors import OrreryError
 from orrery.torchserve_settings import TorchserveSettings
+from orrery.watch_settings import AlertmanagerSettings, MonitorSettings, RetrainSettings, WatchSettings
 
 PREFIX = "ORRERY_"
 ENV_FILE = ".env"
@@ -102,23 +103,6 @@ class PrometheusSettings(_Group):
     public_url: str = Field("", description="what a person opens, where it is not the url")
 
 
-class MonitorSettings(_Group):
-    """The exporter of what Prefect does not say in its own metrics."""
-
-    host: str = Field("127.0.0.1", description="where the monitor listens")
-    port: int = Field(8001, ge=1, le=65535, description="the monitor's port")
-    url: str = Field("", description="address of a monitor that runs elsewhere; empty: http://host:port")
-    poll_seconds: float = Field(5.0, gt=0, le=60, description="how often the monitor asks Prefect")
-
-
-class AlertmanagerSettings(_Group):
-    """Where alerts go. `orrery up` starts none; an address makes Prometheus send to it."""
-
-    port: int = Field(9093, ge=1, le=65535, description="Alertmanager's port")
-    url: str = Field("", description="address of an Alertmanager; empty: alerts are only shown by Prometheus")
-    public_url: str = Field("", description="what a person opens, where it is not the url")
-
-
 class GrafanaSettings(_Group):
     """The dashboards. `orrery up` starts none."""
 
@@ -163,6 +147,8 @@ class Settings(BaseSettings):
     torchserve: TorchserveSettings = TorchserveSettings()
     dicom: DicomSettings = DicomSettings()
     training: TrainingSettings = TrainingSettings()
+    watch: WatchSettings = WatchSettings()
+    retrain: RetrainSettings = RetrainSettings()
 
     @property
     def mlflow_url(self) -> str:
@@ -226,6 +212,11 @@ class Settings(BaseSettings):
     @property
     def secrets_folder(self) -> Path:
         return (self.home / "secrets").absolute()
+
+    @property
+    def alerts_token(self) -> Path:
+        """What Alertmanager shows to the monitor."""
+        return Path(self.monitor.token_file or self.secrets_folder / "alerts.token").absolute()
 
 
 def variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[tuple[str, object, str]]:

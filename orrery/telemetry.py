@@ -70,6 +70,8 @@ class GatewayMetrics:
         self.inflight = gauge("gateway_inflight", "Requests in work")
         self.inflight_limit = gauge("gateway_inflight_limit", "The most requests in work at once")
         self.queue_wait = histogram("gateway_queue_wait_seconds", "Wait for a place", _STAGE_SECONDS)
+        self.deadline = gauge("gateway_deadline_seconds", "When an answer is too late", "use_case")
+        self.breaker_state = gauge("gateway_breaker_state", "1: it fails, and is asked now and then only", "dep")
         self.dependency_errors = counter("gateway_dependency_errors_total", "Failures of what it needs", "dep", "kind")
         self.log_spooled_rows = gauge("gateway_log_spooled_rows", "Answered, and waiting for the log's database")
         self.rule_hits = counter("gateway_rule_hits_total", "Rules that fired", "use_case", "rule", "outcome")

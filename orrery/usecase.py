@@ -1,6 +1,6 @@
 """What a use case must say about itself: how it is served and how it is trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from orrery.watching import Watching
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,6 +289,8 @@ class Split:
     folds: tuple[tuple["pd.DataFrame", "pd.DataFrame"], ...]
     """(train, validation) pairs inside `train`, for the search; the last one's validation also calibrates"""
     test: "pd.DataFrame"
+    usual: "pd.DataFrame | None" = None
+    """all that came while the test rows did, which the watch compares traffic with; None: these are all"""
 
 
 @dataclass(frozen=True)
@@ -356,6 +360,15 @@ class Training:
     schedule: str
     """cron, UTC, of the release"""
     budget: Budget
+    sample_gate: Gate | None = None
+    """in place of `gate` for what learned from the small set, whose numbers are others"""
+    watching: Watching = field(default_factory=Watching)
+    held_back: timedelta = timedelta(0)
+    """the age, beyond the label delay, that a row has at `as_of` before it is learned from: younger ones judge"""
+    collected: "Callable[[Iterable[tuple[BaseModel, BaseModel | None]]], pd.DataFrame] | None" = None
+    """requests that were answered, each with its latest feedback -> raw rows, by which a release learns from them"""
+    drifts: "Mapping[str, Callable[[pd.DataFrame, str], pd.DataFrame]]" = field(default_factory=dict)
+    """name -> raw rows and a value as typed -> the rows as they would be in a changed world"""
     replay_rate: float = 150.0
     """events a second that a demo replays: predictions, and labels that arrive meanwhile"""
     judged: "Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None" = None

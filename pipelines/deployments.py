@@ -13,30 +13,35 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.schedules import Cron
+from prefect.schedules import Cron, Interval, Schedule
 
 import usecases
 from orrery.settings import PrefectSettings, Settings, settings
 from pipelines.release import PROMOTED, REFUSED
+from pipelines.respond import DECLINED, STARTED, SUGGESTED
 
 ROOT = Path(__file__).parent.parent
 ZOMBIES = "flow runs without a heartbeat have crashed"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-# an end's event is named after its state, and a release's states have names of their own
-_ENDS = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", PROMOTED, REFUSED)}
+_STATES = ("Completed", "Failed", "Cancelled", "Crashed", PROMOTED, REFUSED, STARTED, SUGGESTED, DECLINED)
+# an end's event is named after its state, and some flows' states have names of their own
+_ENDS = {f"prefect.flow-run.{name}" for name in _STATES}
 _NIGHTLY = "30 1 * * *"
 
 
 def deployments(configured: Settings | None = None) -> list[RunnerDeployment]:
     """What there is to deploy. Schedules are live: one that is shown is one that runs; Prefect can pause it."""
-    prefect = (configured or settings()).prefect
-    release, materialize = _flow("release"), _flow("materialize")
+    now = configured or settings()
+    prefect, often = now.prefect, Interval(timedelta(seconds=now.watch.seconds), active=now.prefect.schedules)
+    release, materialize, watch, respond = map(_flow, ("release", "materialize", "watch", "respond"))
     return [
         deployment
         for name in usecases.names()
         for deployment in (
-            _deployment(release, name, usecases.training(name).schedule, prefect),
-            _deployment(materialize, name, _NIGHTLY, prefect),
+            _deployment(release, name, _at(usecases.training(name).schedule, prefect), prefect),
+            _deployment(materialize, name, _at(_NIGHTLY, prefect), prefect),
+            _deployment(watch, name, often, prefect),
+            _deployment(respond, name, None, prefect),
         )
     ]
 
@@ -46,11 +51,15 @@ def _flow(name: str) -> Any:
     return Flow.from_source(source=str(ROOT), entrypoint=f"pipelines/{name}.py:{name}")
 
 
-def _deployment(flow: Any, use_case: str, cron: str, prefect: PrefectSettings) -> RunnerDeployment:
+def _at(cron: str, prefect: PrefectSettings) -> Schedule:
+    return Cron(cron, timezone="UTC", active=prefect.schedules)
+
+
+def _deployment(flow: Any, use_case: str, schedule: Schedule | None, prefect: PrefectSettings) -> RunnerDeployment:
     made: RunnerDeployment = flow.to_deployment(
         name=use_case,
         parameters={"use_case": use_case},
-        schedule=Cron(cron, timezone="UTC", active=prefect.schedules),
+        schedule=schedule,
         work_pool_name=prefect.pool,
         tags=[use_case],
     )

@@ -26,6 +26,12 @@ module_of_one_process = pytest.fixture(autouse=True, scope="module")(_one_proces
 each_of_one_process = pytest.fixture(autouse=True)(_one_process_of_metrics)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker begins one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home that `settings()` points to."""

@@ -32,6 +32,7 @@ from orrery.adapters.prediction_log import (
     LogReader,
     LogUnavailable,
     PredictionRecord,
+    by_event_time,
     labels,
     metadata,
     predictions,
@@ -86,6 +87,7 @@ class LogTables:
         """Make the tables where they are missing. Raises LogUnavailable."""
         try:
             metadata.create_all(self._engine)
+            by_event_time.create(self._engine, checkfirst=True)  # tables of before 0.2 have none
             self._add_subject()
         except DBAPIError as error:
             raise unavailable(error) from error

@@ -64,6 +64,7 @@ predictions = Table(
     Column("answer", Text, nullable=False),
     UniqueConstraint("use_case", "identity"),
 )
+by_event_time = Index("predictions_by_event_time", predictions.c.use_case, predictions.c.event_time)
 labels = Table(
     "labels",
     metadata,
@@ -191,6 +192,14 @@ class LogReader:
         values = {"use_case": use_case, "after": sequence, "most": limit}
         return [LoggedEvent._make(row) for row in self._rows(_EVENTS, values)]
 
+    def labelled(self, use_case: str, after: int, until: int) -> int:
+        """How many events with after < time <= until, microseconds since the epoch, have a label."""
+        moment = predictions.c.event_time
+        later = and_(predictions.c.use_case == use_case, moment > after, moment <= until)
+        told = select(labels.c.sequence).where(same_event(labels, predictions)).exists()
+        [row] = self._rows(select(func.count()).select_from(predictions).where(later, told))
+        return int(row[0])
+
     def last(self) -> int:
         """The sequence of the latest row; 0 when there is none."""
         return max(row[0] or 0 for row in self._rows(LAST))
@@ -209,13 +218,14 @@ class LogReader:
             raise LogUnavailable(f"the prediction log cannot be read: {cause(error)}") from error
 
 
-def _same_event(left: FromClause, right: FromClause) -> Any:
+def same_event(left: FromClause, right: FromClause) -> Any:
+    """Whether rows of two tables, predictions or labels, are of one event."""
     return and_(left.c.use_case == right.c.use_case, left.c.identity == right.c.identity)
 
 
 def _with_label() -> Select[Any]:
     later = labels.alias()
-    latest = select(func.max(later.c.sequence)).where(_same_event(later, predictions)).scalar_subquery()
+    latest = select(func.max(later.c.sequence)).where(same_event(later, predictions)).scalar_subquery()
     joined = predictions.outerjoin(labels, labels.c.sequence == latest)
     return select(predictions, labels.c.label, labels.c.arrived_at).select_from(joined)
 
@@ -227,7 +237,7 @@ def _events() -> Any:
     asked = select(predictions.c.sequence, predictions.c.request, null().label("feedback")).where(after(predictions))
     told = (
         select(labels.c.sequence, predictions.c.request, labels.c.feedback)
-        .select_from(labels.outerjoin(predictions, _same_event(labels, predictions)))
+        .select_from(labels.outerjoin(predictions, same_event(labels, predictions)))
         .where(after(labels))
     )
     return union_all(asked, told).order_by("sequence").limit(bindparam("most", type_=Integer))

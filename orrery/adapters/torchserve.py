@@ -56,6 +56,10 @@ class Breaker:
         self._calls: deque[tuple[float, bool]] = deque()
         self._open_until: float | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._open_until is not None
+
     def admits(self) -> bool:
         """Whether a call may go now."""
         now = self._clock()
@@ -90,6 +94,11 @@ class TorchServe:
             base_url=settings.torchserve_url, timeout=timeout, limits=limits, trust_env=False
         )
         self._breaker = Breaker()
+
+    @property
+    def spared(self) -> bool:
+        """Whether it failed so often that it is asked now and then only."""
+        return self._breaker.is_open
 
     async def close(self) -> None:
         await self._client.aclose()

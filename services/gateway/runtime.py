@@ -65,7 +65,7 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     ring = KeyRing(ApiKeys(engine))
     ring.refresh()
     catalogue = ModelCatalogue(settings)
-    server = TorchServe(settings) if is_configured(settings) else None
+    server = _model_server(settings, metrics)
     with ThreadPoolExecutor(2, "feature-reads") as reads, ThreadPoolExecutor(2, "twins") as twins:
         predictors = {
             name: Predictor(name, serving, store, writer, log.reader(), metrics.of(name), threads, now, models)
@@ -90,9 +90,18 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     engine.dispose()
 
 
+def _model_server(settings: Settings, metrics: GatewayMetrics) -> TorchServe | None:
+    if not is_configured(settings):
+        return None
+    server = TorchServe(settings)
+    metrics.breaker_state.labels("model_server").set_function(lambda: server.spared)
+    return server
+
+
 async def _watchers(settings: Settings, runtime: Runtime, catalogue: ModelCatalogue) -> list[Coroutine[Any, Any, None]]:
     seconds, watchers = settings.gateway.poll_seconds, [_keep_keys(runtime.keys)]
     for name, predictor in runtime.predictors.items():
+        runtime.metrics.deadline.labels(name).set(predictor.serving.deadline_ms / 1_000)
         book = RuleBook(settings.home / "rules" / f"{name}.json", predictor)
         book.refresh()
         follower = Follower(predictor, catalogue, LastGood(settings.models_folder / name), now)

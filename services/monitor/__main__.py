@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
@@ -12,10 +12,15 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from orrery.adapters.database import open_database
+from orrery.adapters.orchestrator import Orchestrator
+from orrery.adapters.watch_log import WatchLog
 from orrery.settings import settings
 from orrery.telemetry import log_to_stderr
 from services.monitor.flows import Prefect
 from services.monitor.metrics import Monitor
+from services.monitor.watch_metrics import WatchMetrics
+from services.monitor.webhook import Webhook
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,25 +38,27 @@ class _Handler(WSGIRequestHandler):
         """A scrape every few seconds is no news."""
 
 
-def application(registry: CollectorRegistry) -> "WSGIApplication":
-    """`/metrics` and `/healthz`."""
+def application(registry: CollectorRegistry, alerts: "WSGIApplication") -> "WSGIApplication":
+    """`/metrics`, `/healthz` and `/alerts`."""
     metrics: WSGIApplication = make_wsgi_app(registry)
 
     def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start)
+        if path == "/alerts":
+            return alerts(environ, start)
         known = path == "/healthz"
         start("200 OK" if known else "404 Not Found", [("Content-Type", "text/plain")])
-        return [b"ok\n" if known else b"/metrics and /healthz are here\n"]
+        return [b"ok\n" if known else b"/metrics, /healthz and /alerts are here\n"]
 
     return answer
 
 
-def _poll_for_ever(monitor: Monitor, seconds: float, ended: SimpleQueue[int]) -> None:
+def _poll_for_ever(poll: Callable[[], None], seconds: float, ended: SimpleQueue[int]) -> None:
     try:
         while True:
-            monitor.poll()
+            poll()
             time.sleep(seconds)
     finally:
         ended.put(1)
@@ -66,9 +73,15 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.put(0))
     where, prefect = current.monitor, Prefect(current)
     monitor = Monitor(prefect.look, current.prefect.pool)
-    server = make_server(where.host, where.port, application(monitor.registry), _Server, _Handler)
+    watch = WatchMetrics(
+        WatchLog(open_database(current.log_url, current.log.durable)), current.watch.seconds, monitor.errors
+    )
+    monitor.registry.register(watch)
+    alerts = Webhook(Orchestrator(current), current.alerts_token, monitor.alerts)
+    server = make_server(where.host, where.port, application(monitor.registry, alerts), _Server, _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    threading.Thread(target=_poll_for_ever, args=(monitor, where.poll_seconds, ended), daemon=True).start()
+    for poll in (monitor.poll, watch.poll):  # neither waits for what the other asks
+        threading.Thread(target=_poll_for_ever, args=(poll, where.poll_seconds, ended), daemon=True).start()
     sys.exit(ended.get())
 
 

@@ -35,6 +35,8 @@ class DeployedFlow:
     running_seconds: float
     """age of the oldest run that is still running; 0: none is"""
     last_success: datetime | None
+    last_failure: datetime | None
+    """when a run last ended without a verdict"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Prefect:
         """Ask for everything once. Raises PrefectUnavailable."""
         now = datetime.now(UTC)
         names = {flow.id: flow.name for flow in self._all("/flows/filter", _FLOWS)}
-        running, workers = self._running_since(), self._workers()
+        running, failed, workers = self._running_since(), self._last_failures(), self._workers()
         heartbeats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time]
         return Orchestration(
             flows=tuple(
@@ -113,6 +115,7 @@ class Prefect:
                     runs=self._runs(deployment.id, now),
                     running_seconds=(now - running.get(deployment.id, now)).total_seconds(),
                     last_success=self._last_success(deployment.id),
+                    last_failure=failed.get(deployment.id),
                 )
                 for deployment in self._all("/deployments/filter", _DEPLOYMENTS)
                 if deployment.flow_id in names  # a flow may have been made between the two questions
@@ -138,6 +141,16 @@ class Prefect:
         for run in self._ask("/flow_runs/filter", body, _RUNS):
             if run.deployment_id and run.start_time:
                 found.setdefault(run.deployment_id, run.start_time)
+        return found
+
+    def _last_failures(self) -> dict[UUID, datetime]:
+        """Deployment -> end of its last run that failed or crashed."""
+        wanted = {"state": {"type": {"any_": ["FAILED", "CRASHED"]}}}
+        body = {"flow_runs": wanted, "sort": "END_TIME_DESC", "limit": _PAGE}
+        found: dict[UUID, datetime] = {}
+        for run in self._ask("/flow_runs/filter", body, _RUNS):
+            if run.deployment_id and run.end_time:
+                found.setdefault(run.deployment_id, run.end_time)
         return found
 
     def _last_success(self, deployment: UUID) -> datetime | None:

@@ -13,6 +13,8 @@ from services.monitor.flows import Orchestration, PrefectUnavailable
 
 _log = logging.getLogger(__name__)
 _DEPLOYMENT = ("flow", "use_case")
+OUTCOMES = ("forwarded", "repeated", "ignored", "unknown", "forged", "refused", "failed")
+"""what became of an alert, or of a request that is not one"""
 
 
 class Monitor(Collector):
@@ -23,10 +25,15 @@ class Monitor(Collector):
         self._seen: tuple[Orchestration, float] | None = None
         self._away = False
         self.registry = CollectorRegistry()
-        self._errors = Counter(
+        self.errors = Counter(
             "monitor_errors_total", "Failures of what the monitor asks", ["dep"], registry=self.registry
         )
-        self._errors.labels("prefect")
+        self.errors.labels("prefect")
+        self.alerts = Counter(
+            "alerts_received_total", "Alerts and requests at /alerts", ["outcome"], registry=self.registry
+        )
+        for outcome in OUTCOMES:
+            self.alerts.labels(outcome)
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -35,7 +42,7 @@ class Monitor(Collector):
         try:
             seen = self._look()
         except PrefectUnavailable as error:
-            self._errors.labels("prefect").inc()
+            self.errors.labels("prefect").inc()
             if not self._away:
                 _log.warning("%s; what was last seen is shown until it does", error)
             self._away = True
@@ -62,6 +69,9 @@ def _flows(seen: Orchestration) -> Iterator[GaugeMetricFamily]:
     success = GaugeMetricFamily(
         "flow_run_last_success_timestamp_seconds", "When a run last completed, whatever its verdict", labels=_DEPLOYMENT
     )
+    failure = GaugeMetricFamily(
+        "flow_run_last_failure_timestamp_seconds", "When a run last failed or crashed", labels=_DEPLOYMENT
+    )
     for flow in seen.flows:
         labels = (flow.flow, flow.use_case)
         for state, count in flow.runs.items():
@@ -69,7 +79,9 @@ def _flows(seen: Orchestration) -> Iterator[GaugeMetricFamily]:
         running.add_metric(labels, flow.running_seconds)
         if flow.last_success:
             success.add_metric(labels, flow.last_success.timestamp())
-    yield from (runs, running, success)
+        if flow.last_failure:
+            failure.add_metric(labels, flow.last_failure.timestamp())
+    yield from (runs, running, success, failure)
 
 
 def _workers(seen: Orchestration, pool: str) -> Iterator[GaugeMetricFamily]:

@@ -41,7 +41,7 @@ def told(home, monkeypatch, tmp_path) -> list[str]:
     stands_in("lineage", None)
     stands_in("parity", {"rows": 3000, "mismatches": 0})
     stands_in("clients", {"ctr": 0.1})
-    monkeypatch.setattr(demo_module, "_start", lambda configured: ())
+    monkeypatch.setattr(demo_module, "started", lambda configured: ())
     monkeypatch.chdir(tmp_path)
     return steps
 

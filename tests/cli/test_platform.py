@@ -16,11 +16,19 @@ import pytest
 import usecases
 from cli import platform
 from cli.platform import PortInUse, RunsElsewhere, ServiceFailed, SettingsChanged, bring_up, healthy, manager, start
-from cli.services import PrometheusMissing, Service, TorchserveMissing, here, services
+from cli.services import AlertmanagerMissing, PrometheusMissing, Service, TorchserveMissing, here, services
 from cli.supervisor import ProcessManagerFailed, Supervisor, port_free
 from cli.supervisor_config import NotConfigurable, config
 from orrery import torchserve_settings
-from orrery.settings import GatewaySettings, MlflowSettings, PrometheusSettings, Settings, child_environment, variables
+from orrery.settings import (
+    AlertmanagerSettings,
+    GatewaySettings,
+    MlflowSettings,
+    PrometheusSettings,
+    Settings,
+    child_environment,
+    variables,
+)
 from orrery.torchserve_settings import TorchserveSettings
 
 
@@ -80,6 +88,7 @@ def test_what_runs_elsewhere_is_not_started(home):
         mlflow=MlflowSettings(url="http://catalogue:5000"),
         gateway=GatewaySettings(url="http://gateway:8000"),
         prometheus=PrometheusSettings(enabled="never"),
+        alertmanager=AlertmanagerSettings(enabled="never"),
         torchserve=TorchserveSettings(enabled="never"),
     )
     assert [service.name for service in here(elsewhere)] == ["prefect", "worker", "monitor"]
@@ -106,6 +115,23 @@ def test_prometheus_that_must_be_there(home, monkeypatch):
     with pytest.raises(PrometheusMissing, match="PATH"):
         services(Settings(prometheus=PrometheusSettings(enabled="always")))
     assert "prometheus" not in {service.name for service in services(Settings())}
+
+
+def test_alertmanager_that_must_be_there(home, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(AlertmanagerMissing, match="PATH"):
+        services(Settings(alertmanager=AlertmanagerSettings(enabled="always")))
+    assert "alertmanager" not in {service.name for service in services(Settings())}
+
+
+@pytest.mark.parametrize("program", ["alertmanager", "prometheus-alertmanager"])
+def test_alertmanager_runs_where_it_is_found_by_either_name(home, monkeypatch, program):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == program else None)
+    [found] = [service for service in here(Settings()) if service.name == "alertmanager"]
+    assert found.command[0] == f"/usr/bin/{program}"
+    assert "--cluster.listen-address=" in found.command
+    never = Settings(alertmanager=AlertmanagerSettings(enabled="never"))
+    assert "alertmanager" not in {service.name for service in services(never)}
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,27 @@
 
 import shutil
 import socket
+import stat
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from wsgiref.simple_server import make_server
 
 import httpx
 import pytest
 import yaml
+from prefect_runs import running_prefect
+
+from cli.alerting import write_alertmanager
+from orrery.adapters.orchestrator import Orchestrator
+from orrery.settings import MonitorSettings, PrefectSettings, Settings
+from services.monitor.__main__ import _Handler, _Server, application
+from services.monitor.flows import Orchestration
+from services.monitor.metrics import Monitor
+from services.monitor.webhook import Webhook
 
 CONFIG = Path(__file__).parents[2] / "infra" / "alertmanager" / "alertmanager.yml"
 
@@ -22,18 +35,18 @@ def amtool() -> str:
     return found
 
 
-@pytest.fixture
-def alertmanager(tmp_path) -> Iterator[httpx.Client]:
-    """A running Alertmanager with our configuration."""
+@contextmanager
+def running(config: Path, folder: Path) -> Iterator[httpx.Client]:
+    """A running Alertmanager."""
     program = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
     if not program:
         pytest.skip("alertmanager is not on the PATH")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = "{}:{}".format(*probe.getsockname())
-    command = [program, f"--config.file={CONFIG}", f"--storage.path={tmp_path}", "--cluster.listen-address="]
+    command = [program, f"--config.file={config}", f"--storage.path={folder}", "--cluster.listen-address="]
     with (
-        (tmp_path / "log").open("wb") as log,
+        (folder / "log").open("wb") as log,
         subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log) as process,
         httpx.Client(base_url=f"http://{address}", transport=httpx.HTTPTransport(retries=8)) as client,
     ):
@@ -44,6 +57,13 @@ def alertmanager(tmp_path) -> Iterator[httpx.Client]:
             process.kill()
 
 
+@pytest.fixture
+def alertmanager(tmp_path) -> Iterator[httpx.Client]:
+    """A running Alertmanager with our configuration."""
+    with running(CONFIG, tmp_path) as client:
+        yield client
+
+
 def test_the_configuration_loads(amtool):
     done = subprocess.run([amtool, "check-config", str(CONFIG)], capture_output=True, text=True, check=False)
 
@@ -51,21 +71,59 @@ def test_the_configuration_loads(amtool):
 
 
 @pytest.mark.parametrize("severity", ["page", "ticket", "none"])
-def test_every_alert_reaches_a_receiver(amtool, severity):
-    command = [amtool, "config", "routes", "test", f"--config.file={CONFIG}", "--verify.receivers=ui"]
-    done = subprocess.run([*command, f"severity={severity}"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("respond", "receivers"), [([], "ui"), (["respond=retrain"], "orrery,ui")])
+def test_every_alert_reaches_people_and_one_that_asks_for_a_retraining_the_monitor_too(
+    amtool, severity, respond, receivers
+):
+    command = [amtool, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receivers}"]
+    labels = [f"severity={severity}", *respond]
+    done = subprocess.run([*command, *labels], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_retraining_is_asked_for_at_once_and_again_each_hour():
+    root = yaml.safe_load(CONFIG.read_text())["route"]
+    retrain = {**root, **root["routes"][0]}
+
+    assert (retrain["matchers"], retrain["receiver"]) == (["respond = retrain"], "orrery")
+    assert retrain["continue"] is True
+    assert (retrain["group_wait"], retrain["repeat_interval"]) == ("5s", "1h")
+
+
 def test_a_page_is_said_sooner_and_more_often_than_a_ticket():
     root = yaml.safe_load(CONFIG.read_text())["route"]
-    page, ticket = ({**root, **route} for route in root["routes"])
+    _, page, ticket, _ = ({**root, **route} for route in root["routes"])
 
     assert root["group_by"] == ["alertname", "use_case"]
     assert (page["matchers"], ticket["matchers"]) == (["severity = page"], ["severity = ticket"])
     assert (page["group_wait"], page["repeat_interval"]) == ("10s", "1h")
     assert (ticket["group_wait"], ticket["repeat_interval"]) == ("30s", "1d")
+
+
+def test_the_configuration_of_orrery_up_has_our_address_and_a_token_for_its_owner(amtool, settings: Settings):
+    settings = settings.model_copy(update={"monitor": MonitorSettings(port=8123)})
+    write_alertmanager(settings)
+    written = settings.home / "alertmanager" / "alertmanager.yml"
+    done = subprocess.run([amtool, "check-config", str(written)], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = yaml.safe_load(written.read_text())
+    assert content["route"] == yaml.safe_load(CONFIG.read_text())["route"]
+    [hook] = next(each for each in content["receivers"] if each["name"] == "orrery")["webhook_configs"]
+    assert hook["url"] == "http://127.0.0.1:8123/alerts"
+    token = Path(hook["http_config"]["authorization"]["credentials_file"])
+    assert token == settings.alerts_token == settings.home / "secrets" / "alerts.token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    known = token.read_text()
+    assert len(known) >= 32
+    assert known not in written.read_text()
+
+    write_alertmanager(settings)
+    assert token.read_text() == known
+    token.write_text("\n")  # a first start that was cut off
+    write_alertmanager(settings)
+    assert len(token.read_text()) >= 32
 
 
 def test_a_gateway_that_is_down_says_so_once(alertmanager):
@@ -81,6 +139,45 @@ def test_a_gateway_that_is_down_says_so_once(alertmanager):
     while (seen := _states(alertmanager)) != expected:
         assert time.monotonic() < deadline, seen
         time.sleep(0.2)
+
+
+def test_an_alert_becomes_a_run_of_prefect_although_prefect_is_away_at_first(settings: Settings, tmp_path):
+    labels = {"alertname": "DriftSustained", "severity": "ticket", "use_case": "a"}
+    with (
+        running_prefect("respond/a") as prefect,
+        Orchestrator(settings.model_copy(update={"prefect": PrefectSettings(url=prefect.url)})) as orchestrator,
+    ):
+        prefect.instead = (503, b"{}")
+        received = Monitor(lambda: Orchestration((), 0, None), "pool")
+        webhook = Webhook(orchestrator, settings.alerts_token, received.alerts)
+        server = make_server("127.0.0.1", 0, application(received.registry, webhook), _Server, _Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        write_alertmanager(settings.model_copy(update={"monitor": MonitorSettings(port=server.server_port)}))
+        config = settings.home / "alertmanager" / "alertmanager.yml"
+        config.write_text(config.read_text().replace("group_wait: 5s", "group_wait: 0s"))
+        with running(config, tmp_path) as alertmanager:
+            told = [{"labels": labels | {"respond": "retrain"}}, {"labels": labels}]
+            alertmanager.post("/api/v2/alerts", json=told).raise_for_status()
+            _wait(lambda: _count(received, "failed"))
+            prefect.instead = None
+            _wait(lambda: prefect.runs)
+        server.shutdown()
+        server.server_close()
+    [run] = prefect.made("respond/a")
+    assert run["parameters"]["alert"]["name"] == "DriftSustained"
+    assert _count(received, "forwarded") == 1
+    assert _count(received, "forged") == 0
+
+
+def _count(monitor: Monitor, outcome: str) -> float:
+    return monitor.registry.get_sample_value("alerts_received_total", {"outcome": outcome}) or 0.0
+
+
+def _wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def _states(alertmanager: httpx.Client) -> dict[str, str]:

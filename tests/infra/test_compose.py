@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cli.services import here
-from orrery.installation import DATABASES
+from orrery.installation import DATABASES, Volumes
 from orrery.settings import variables
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +42,8 @@ def test_every_setting_it_names_exists():
 
 def test_it_runs_what_the_local_runner_runs(settings):
     for service in here(settings):
-        if service.name == "prometheus":
-            continue  # an image of its own
+        if service.name in {"prometheus", "alertmanager"}:
+            continue  # images of their own
         given = [str(part) for part in SERVICES[service.name]["command"]]
         known = {sys.executable: "python", settings.mlflow.host: "0.0.0.0"}
         local = [known.get(part, part) for part in service.command]
@@ -110,6 +110,31 @@ def test_only_the_worker_reaches_where_torchserve_takes_models():
     assert COMPOSE["x-orrery"]["ORRERY_TORCHSERVE__MANAGEMENT_URL"] == f"http://{name}:7081"
     mounted = {each: volume for each, s in SERVICES.items() for volume in s.get("volumes", []) if "models:" in volume}
     assert mounted == {"torchserve": "models:/models:ro", "worker": "models:/models", "bootstrap": "models:/models"}
+
+
+def test_each_secret_is_mounted_by_its_service_only_and_after_it_was_made():
+    made = set()
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []):
+            if volume.startswith("secrets-"):
+                owner, _, place = volume.removeprefix("secrets-").partition(":")
+                made |= {owner} if name == "init" else set()
+                assert place == (f"/secrets/{owner}" if name == "init" else "/run/secrets:ro"), name
+    assert made == {path.parent.name for path in Volumes().secret_files()}
+    assert {f"secrets-{name}" for name in made} <= set(COMPOSE["volumes"])
+    for name in ("alertmanager", "grafana", "monitor"):
+        assert f"secrets-{name}:/run/secrets:ro" in SERVICES[name]["volumes"]
+        assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
+
+
+def test_alertmanager_reaches_the_monitor_with_the_token_that_both_hold():
+    receivers = yaml.safe_load((ROOT / "infra" / "alertmanager" / "alertmanager.yml").read_text())["receivers"]
+    [hook] = next(each for each in receivers if each["name"] == "orrery")["webhook_configs"]
+    assert hook["url"] == f"{COMPOSE['x-orrery']['ORRERY_MONITOR__URL']}/alerts"
+    assert hook["http_config"]["authorization"]["credentials_file"] == "/run/secrets/alerts"
+    assert SERVICES["monitor"]["environment"]["ORRERY_MONITOR__TOKEN_FILE"] == "/run/secrets/alerts"
+    assert {"control", "data"} == set(SERVICES["monitor"]["networks"])
+    assert "control" in SERVICES["alertmanager"]["networks"]
 
 
 def test_images_are_pinned_and_their_digests_noted():

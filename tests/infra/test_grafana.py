@@ -47,8 +47,36 @@ def values_of(tree: object, key: str) -> Iterator[object]:
             yield from values_of(branch, key)
 
 
-def test_there_is_a_dashboard():
-    assert [path.stem for path in DASHBOARDS] == ["platform"]
+def test_there_is_a_dashboard_for_each_question():
+    assert [path.stem for path in DASHBOARDS] == ["model-quality", "pipelines", "platform", "use-case"]
+
+
+def test_dashboards_have_names_of_their_own():
+    written = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
+
+    assert {name: dashboard["uid"] for name, dashboard in written.items()} == {
+        name: f"orrery-{name}" for name in written
+    }
+    assert len({dashboard["title"] for dashboard in written.values()}) == len(written)
+
+
+@each_dashboard
+def test_dashboards_lead_to_each_other_and_to_the_alerts(dashboard):
+    others = dashboard["links"][0]
+
+    assert (others["type"], others["tags"], others["keepTime"], others["includeVars"]) == (
+        "dashboards", ["orrery"], True, True
+    )  # fmt: skip
+    assert "orrery" in dashboard["tags"]
+    assert any(link.get("url", "").endswith("/alerts") for link in dashboard["links"])
+
+
+@each_dashboard
+def test_deploys_are_drawn(dashboard):
+    [deploys] = dashboard["annotations"]["list"]
+
+    assert re.fullmatch(r"changes\(model_loaded_timestamp_seconds\{.*\}\[1m\]\) > 0", deploys["expr"])
+    assert deploys["enable"]
 
 
 @each_dashboard
@@ -76,7 +104,8 @@ def test_panels_have_a_place_of_their_own(dashboard):
     for panel in dashboard["panels"]:
         at = panel["gridPos"]
         cells = set(itertools.product(range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])))
-        assert at["x"] + at["w"] <= 24
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        assert min(at["w"], at["h"]) > 0, panel["title"]
         assert not cells & taken, panel["title"]
         taken |= cells
 
@@ -111,7 +140,7 @@ def test_rates_span_what_grafana_says(dashboard):
     spans = [span for each in expressions(dashboard) for span in re.findall(r"\brate\([^\[]*\[([^\]]*)\]", each)]
 
     assert spans
-    assert set(spans) == {"$__rate_interval"}
+    assert set(spans) == {"$__rate_interval"}, "rates that a rule records have a span of their own"
 
 
 @each_dashboard
@@ -119,11 +148,22 @@ def test_the_use_case_can_be_chosen(dashboard):
     [variable] = dashboard["templating"]["list"]
 
     assert (variable["name"], variable["multi"], variable["includeAll"]) == ("use_case", True, True)
-    names = "gateway_prediction|gateway_stage_|gateway_decisions|use_case_|model_(?!name|version)|feature_lookup_"
-    of_a_use_case = re.compile(rf"({names})\w*(\{{[^}}]*\}})?")
+    names = "gateway_prediction|gateway_stage_|gateway_decisions|gateway_feedback|use_case_|model_(?!name|version)|slo:"
+    names += "|drift_|score_drift_|feature_[lmo]|label_[lm]a|quality_|realized_|estimated_|prediction_score|flow_run"
+    of_a_use_case = re.compile(rf"(?<![\w:])({names})[\w:]*(\{{[^}}]*\}})?(?!\()")
     for expression in expressions(dashboard):
         for match in of_a_use_case.finditer(expression):
             assert 'use_case=~"$use_case"' in (match[2] or ""), expression
+
+
+@each_dashboard
+def test_use_cases_to_choose_are_those_of_a_metric_that_exists(dashboard):
+    [variable] = dashboard["templating"]["list"]
+    [(metric, label)] = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+
+    assert metric in known_metrics()
+    assert label == "use_case"
+    assert variable["definition"] == variable["query"]["query"]
 
 
 @each_dashboard
@@ -151,4 +191,4 @@ def test_the_dashboards_lie_where_grafana_looks():
     assert "./infra/grafana:/etc/grafana:ro" in mounted
     assert provider["allowUiUpdates"] is False
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
-    assert home["dashboards"]["default_home_dashboard_path"] == f"/etc/grafana/dashboards/{DASHBOARDS[0].name}"
+    assert home["dashboards"]["default_home_dashboard_path"] == "/etc/grafana/dashboards/platform.json"

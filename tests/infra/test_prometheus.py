@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import create_engine
 
 from cli.platform import write_prometheus
+from orrery.adapters.watch_log import WatchLog
 from orrery.settings import AlertmanagerSettings, GatewaySettings, Settings
 from orrery.telemetry import GatewayMetrics
 from orrery.torchserve_settings import TorchserveSettings
 from services.monitor.flows import Orchestration
 from services.monitor.metrics import Monitor
+from services.monitor.watch_metrics import WatchMetrics
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "infra" / "prometheus"
@@ -40,6 +43,7 @@ def known_metrics() -> set[str]:
     """Every name that a scrape of the gateway, of the monitor or of Prometheus itself gives, and what rules record."""
     monitor = Monitor(lambda: Orchestration((), 0, None), "pool")
     monitor.poll()
+    monitor.registry.register(WatchMetrics(WatchLog(create_engine("sqlite://")), 1, monitor.errors))
     names = {"up", "ALERTS"} | {rule["record"] for path in RULES for rule in rules_of(path) if "record" in rule}
     for registry in (GatewayMetrics().registry, monitor.registry):
         for family in registry.collect():
@@ -122,13 +126,24 @@ def test_the_configuration_loads(promtool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("alertmanager", ["", "https://alerts.example:9443"])
-def test_the_configuration_of_orrery_up_loads_with_our_addresses(promtool, settings: Settings, alertmanager):
+@pytest.mark.parametrize(
+    ("alertmanager", "where"),
+    [
+        ({"enabled": "never"}, None),
+        ({"enabled": "never", "url": "https://alerts.example:9443"}, ("https", "alerts.example:9443")),
+        ({"enabled": "always", "port": 9099}, ("http", "127.0.0.1:9099")),
+    ],
+)
+def test_the_configuration_of_orrery_up_loads_with_our_addresses(
+    promtool, settings: Settings, monkeypatch, alertmanager, where
+):
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: found(name) or ("/there" if name == "alertmanager" else None))
     settings = settings.model_copy(
         update={
             "gateway": GatewaySettings(url="https://gateway.example"),
             "torchserve": TorchserveSettings(enabled="always"),
-            "alertmanager": AlertmanagerSettings(url=alertmanager),
+            "alertmanager": AlertmanagerSettings(**alertmanager),
         }
     )
     write_prometheus(settings)
@@ -138,16 +153,15 @@ def test_the_configuration_of_orrery_up_loads_with_our_addresses(promtool, setti
     assert done.returncode == 0, done.stdout + done.stderr
     content = yaml.safe_load(written.read_text())
     scraped = {job["job_name"]: (job["scheme"], job["static_configs"]) for job in content["scrape_configs"]}
-    assert scraped.pop("alertmanager", None) == (
-        ("https", [{"targets": ["alerts.example:9443"]}]) if alertmanager else None
-    )
+    assert scraped.pop("alertmanager", None) == (where and (where[0], [{"targets": [where[1]]}]))
     assert scraped == {
         "gateway": ("https", [{"targets": ["gateway.example"]}]),
         "monitor": ("http", [{"targets": ["127.0.0.1:8001"]}]),
         "prometheus": ("http", [{"targets": ["127.0.0.1:9090"]}]),
         "torchserve": ("http", [{"targets": ["127.0.0.1:7082"]}]),
     }
-    assert ("alerting" in content) is bool(alertmanager)
+    told = content.get("alerting", {}).get("alertmanagers")
+    assert told == (where and [{"scheme": where[0], "static_configs": [{"targets": [where[1]]}]}])
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
@@ -164,12 +178,27 @@ def test_a_metric_that_does_not_exist_is_noticed():
     assert metrics_named(expression) - known_metrics() == {"gateway_prediction"}
 
 
+def test_a_record_of_a_window_is_made_of_that_window():
+    records = [rule for path in RULES for rule in rules_of(path) if "record" in rule]
+    named = [(re.search(r"(?:rate|increase)(\d+[mhd])$", rule["record"]), rule["expr"]) for rule in records]
+
+    assert len([name for name, _ in named if name]) > 10
+    assert all(set(re.findall(r"\[(\w+)\]", expression)) == {name[1]} for name, expression in named if name)
+
+
+def test_what_starts_a_training_is_what_the_watch_sees():
+    alerts = [rule for path in RULES for rule in rules_of(path) if "alert" in rule]
+    asking = {alert["alert"]: alert["labels"]["severity"] for alert in alerts if "respond" in alert["labels"]}
+
+    assert asking == {"DriftSustained": "ticket", "QualityParted": "ticket"}
+
+
 def test_every_alert_has_a_severity_and_a_runbook_that_says_what_to_do():
     alerts = [rule for path in RULES for rule in rules_of(path) if "alert" in rule]
 
     assert alerts
     for alert in alerts:
-        assert alert["labels"]["severity"] in {"page", "ticket"}
+        assert alert["labels"]["severity"] in ({"none"} if alert["alert"] == "Watchdog" else {"page", "ticket"})
         runbook = (ROOT / alert["annotations"]["runbook"]).read_text()
         assert runbook.startswith(f"# {alert['alert']}\n")
         assert all(f"**{part}" in runbook for part in ("Check", "Act", "Confirm"))

@@ -27,7 +27,7 @@ HERE = {"orrery": "0.2.0", "postgres": "17"}
 
 @pytest.fixture
 def volumes(tmp_path):
-    for name in ("gateway", "grafana", "mlflow", "prefect", "worker"):
+    for name in ("alertmanager", "gateway", "grafana", "mlflow", "monitor", "prefect", "worker"):
         (tmp_path / "secrets" / name).mkdir(parents=True)
     for name in ("public", "postgres"):
         (tmp_path / name).mkdir()
@@ -45,7 +45,8 @@ def has_data(volumes):
 def test_a_first_start_makes_every_secret_for_its_owner_only(volumes):
     assert prepare(volumes, HERE) == "secrets made for Orrery 0.2.0"
     for path, text in contents(volumes).items():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+        # its image runs as a user of its own, and nobody else mounts its volume
+        assert stat.S_IMODE(path.stat().st_mode) == (0o444 if path.parent.name == "alertmanager" else 0o400)
         assert len(text) >= 32
     assert json.loads(volumes.note.read_text()) == HERE
 
@@ -54,7 +55,17 @@ def test_a_service_holds_the_passwords_of_its_own_databases_only(volumes):
     prepare(volumes, HERE)
     held = {path.parent.name: path.read_text().split() for path in volumes.secrets.glob("*/pgpass")}
     names = {service: [line.split(":")[2] for line in lines] for service, lines in held.items()}
-    assert names == {"gateway": ["orrery"], "mlflow": ["mlflow"], "prefect": ["prefect"], "worker": ["feast", "orrery"]}
+    assert names == {
+        "gateway": ["orrery"], "mlflow": ["mlflow"], "monitor": ["orrery"], "prefect": ["prefect"],
+        "worker": ["feast", "orrery"],
+    }  # fmt: skip
+
+
+def test_alertmanager_and_the_monitor_share_one_token(volumes):
+    prepare(volumes, HERE)
+    found = {path.parent.name: path.read_text() for path in volumes.secrets.glob("*/alerts")}
+    assert set(found) == {"alertmanager", "monitor"}
+    assert found["alertmanager"] == found["monitor"]
 
 
 def test_what_is_public_holds_no_secret(volumes):
@@ -62,7 +73,7 @@ def test_what_is_public_holds_no_secret(volumes):
     public = "".join(path.read_text() for path in volumes.public.iterdir())
     known = [word for text in contents(volumes).values() for word in text.replace(":", "\n").split()]
     long = [word for word in known if len(word) >= 24]
-    assert len(long) == 8
+    assert len(long) == 11
     assert not [word for word in long if word in public]
 
 
@@ -82,7 +93,9 @@ def test_a_first_start_cut_off_before_the_note_is_begun_anew(volumes):
     assert contents(volumes) != before
 
 
-@pytest.mark.parametrize("lost", ["gateway/pgpass", "worker/redis", "grafana/admin"])
+@pytest.mark.parametrize(
+    "lost", ["gateway/pgpass", "worker/redis", "grafana/admin", "monitor/alerts", "alertmanager/alerts"]
+)
 def test_lost_secrets_beside_data_are_refused_and_nothing_is_written(volumes, lost):
     prepare(volumes, HERE)
     has_data(volumes)

@@ -11,25 +11,13 @@ import pytest
 from toy.toy_case import CASE, START, views
 
 from cli.flow_runs import FlowRuns
+from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.online_store import open_online_store
 from orrery.adapters.registry import Registry
 from orrery.settings import PrefectSettings
 from orrery.usecase import Budget, Key
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def prefect_url():
-    """A Prefect server of its own."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("ignore")
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness(server_startup_timeout=120):
-            yield PREFECT_API_URL.value()
 
 
 @pytest.fixture
@@ -81,12 +69,24 @@ def test_a_release_is_promoted_once_and_a_worse_one_is_refused(release, case, ca
     assert again.tables["facts"][0]["run_id"] == facts["run_id"]
 
     case(seed=13)
-    worse = release()
+    worse = release(cause="toy/f1/then")
     assert (worse.state, worse.name) == ("COMPLETED", "Refused")
     assert "no worse than champion" in worse.message
     assert {row["passed"] for row in worse.tables["checks"]} == {"yes", "NO"}
     assert len(Registry(catalogue).versions("toy")) == 1
     assert Registry(catalogue).version("toy", "champion").run_id == facts["run_id"]
+    refused = list(AuditLog(catalogue).records())[-1]
+    assert (refused["action"], refused["subject"]) == ("release refused", "toy")
+    assert refused["actor"] == f"prefect flow run {worse.run_id}"
+    assert refused["details"]["cause"] == "toy/f1/then"
+    assert refused["details"]["run_id"] == worse.tables["facts"][0]["run_id"]
+    assert any("no worse than champion" in reason for reason in refused["details"]["reasons"])
+
+
+def test_the_audit_log_has_what_a_promotion_was_caused_by(release, catalogue):
+    release(cause="toy/f1/then")
+    [promoted] = [record for record in AuditLog(catalogue).records() if record["action"] == "promote"]
+    assert promoted["details"]["cause"] == "toy/f1/then"
 
 
 def test_a_release_outside_the_data_fails_and_says_so(release):
@@ -168,12 +168,19 @@ def test_deployments_are_written_once_and_again(prefect_url, settings):
         schedule = f"{prefect_url}/deployments/{off['id']}/schedules/{off['schedules'][0]['id']}"
         httpx.patch(schedule, json={"active": False}).raise_for_status()
         assert deployments.apply(settings) == names
-    assert {"release/fraud", "materialize/fraud"} <= set(names)
+    assert {"release/fraud", "materialize/fraud", "respond/fraud"} <= set(names)
     found = httpx.post(f"{prefect_url}/deployments/filter", json={}).json()
     assert len(found) == len(names)
-    assert all(len(each["schedules"]) == 1 and each["work_pool_name"] == settings.prefect.pool for each in found)
-    assert [each["id"] for each in found if not each["schedules"][0]["active"]] == [off["id"]]
+    assert all(each["work_pool_name"] == settings.prefect.pool for each in found)
+    asked_only = {
+        httpx.get(f"{prefect_url}/deployments/name/{name}").json()["id"] for name in names if "respond/" in name
+    }
+    assert {each["id"]: len(each["schedules"]) for each in found} == {
+        each["id"]: 0 if each["id"] in asked_only else 1 for each in found
+    }
+    assert [each["id"] for each in found for schedule in each["schedules"] if not schedule["active"]] == [off["id"]]
     automations = httpx.post(f"{prefect_url}/automations/filter", json={}).json()
     assert [each["name"] for each in automations] == [deployments.ZOMBIES]
-    assert {"prefect.flow-run.Promoted", "prefect.flow-run.Refused"} <= set(automations[0]["trigger"]["expect"])
+    own = {"Promoted", "Refused", "Started", "Suggested", "Declined"}
+    assert {f"prefect.flow-run.{name}" for name in own} <= set(automations[0]["trigger"]["expect"])
     assert json.dumps(found[0]["parameters"]) == json.dumps({"use_case": found[0]["name"]})

@@ -140,7 +140,9 @@ def test_models_and_metrics_say_what_answers(served):
     for stage in ("auth", "features", "inference", "post", "log"):
         assert f'gateway_stage_duration_seconds_count{{stage="{stage}",use_case="fraud"}} 1.0' in text
     assert 'prediction_score_count{use_case="fraud"} 1.0' in text
-    assert 'gateway_prediction_duration_seconds_bucket{le="0.05"' in text
+    for edge in ("0.05", "0.25"):
+        assert f'gateway_prediction_duration_seconds_bucket{{le="{edge}"' in text
+    assert 'gateway_deadline_seconds{use_case="fraud"} 0.15' in text
 
 
 def test_documentation_is_typed_and_has_examples(bare):

@@ -19,7 +19,10 @@ import httpx
 import pytest
 from running import ROOT, eventually, free_port
 
+from orrery.adapters.database import open_database
+from orrery.adapters.watch_log import WatchLog
 from orrery.settings import MonitorSettings, PrefectSettings, Settings, child_environment
+from orrery.watching import ColumnDrift, Watched
 from services.monitor.flows import Prefect
 from services.monitor.metrics import Monitor
 
@@ -38,6 +41,7 @@ class FakePrefect:
     """`flow/use_case` -> state's name -> runs"""
     running: dict[str, datetime] = field(default_factory=dict)
     succeeded: dict[str, datetime] = field(default_factory=dict)
+    failed: dict[str, datetime] = field(default_factory=dict)
     workers: list[dict[str, object]] | None = field(default_factory=list)
     """None: there is no pool"""
     instead: tuple[int, bytes] | None = None
@@ -70,8 +74,9 @@ class FakePrefect:
             [counts] = [runs for name, runs in self.deployments.items() if [identity(name)] == wanted]
             return [{"states": [{"state_name": name, "count_runs": count} for name, count in counts.items()]}]
         assert path == "/api/flow_runs/filter"
-        [kind] = body["flow_runs"]["state"]["type"]["any_"]
-        moments = {"RUNNING": self.running, "COMPLETED": self.succeeded}[kind]
+        moments = {
+            ("RUNNING",): self.running, ("COMPLETED",): self.succeeded, ("FAILED", "CRASHED"): self.failed
+        }[tuple(body["flow_runs"]["state"]["type"]["any_"])]  # fmt: skip
         return [
             {"deployment_id": identity(name), "start_time": at.isoformat(), "end_time": at.isoformat()}
             for name, at in moments.items()
@@ -126,6 +131,7 @@ def shown(monitor: Monitor, name: str, **labels: str) -> float | None:
 def test_runs_are_counted_by_state_of_each_deployment(monitor, prefect):
     prefect.deployments["materialize/b"] = {"Completed": 7}
     prefect.succeeded["release/a"] = START
+    prefect.failed["materialize/b"] = START
     monitor.poll()
 
     assert shown(monitor, "flow_runs", flow="release", use_case="a", state="Promoted") == 2
@@ -134,6 +140,9 @@ def test_runs_are_counted_by_state_of_each_deployment(monitor, prefect):
     success = "flow_run_last_success_timestamp_seconds"
     assert shown(monitor, success, flow="release", use_case="a") == pytest.approx(START.timestamp())
     assert shown(monitor, success, flow="materialize", use_case="b") is None
+    failure = "flow_run_last_failure_timestamp_seconds"
+    assert shown(monitor, failure, flow="materialize", use_case="b") == pytest.approx(START.timestamp())
+    assert shown(monitor, failure, flow="release", use_case="a") is None
     assert shown(monitor, "monitor_last_success_timestamp_seconds") == pytest.approx(time.time(), abs=5)
     assert shown(monitor, "monitor_errors_total", dep="prefect") == 0
 
@@ -257,6 +266,24 @@ def test_the_process_serves_and_stops_when_it_is_asked_to(process, configured):
     assert process.wait(2) == 0
 
 
+def test_the_process_shows_what_the_watch_has_found_and_keeps_it_when_it_can_no_longer_be_read(process, configured):
+    engine = open_database(configured.log_url, durable=False)
+    hour = timedelta(hours=1)
+    column = ColumnDrift("amount", psi=0.3, threshold=0.1, missing=0.02, outside=0.01, importance=0.8)
+    found = Watched("a", START - hour, START, "1", "drift", rows=5_000, degraded=3, inputs=(column,), sustained=True)
+    WatchLog(engine).write(found, START)
+    expected = 'drift_score{feature="amount",method="psi_ref_bins",use_case="a"} 0.3\n'
+    eventually(lambda: (answer := page(configured, "/metrics")) and expected in answer.text)
+    assert 'drift_sustained{use_case="a"} 1.0\n' in page(configured, "/metrics").text
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE watched_windows SET found = '{}'")
+    failures = re.compile(r'monitor_errors_total{dep="log"} [1-9]')
+    eventually(lambda: failures.search(page(configured, "/metrics").text))
+    assert expected in page(configured, "/metrics").text
+    engine.dispose()
+
+
 def test_the_process_answers_and_stops_while_prefect_hangs(process, configured, prefect, tmp_path):
     prefect.hangs = True
     eventually(lambda: prefect.asked and page(configured, "/healthz"))
@@ -304,6 +331,7 @@ def test_a_real_prefect_is_understood(configured):
     assert shown(monitor, "flow_runs", **release, state="Promoted") == 1
     assert shown(monitor, "flow_runs", **release, state="Running") == 1
     assert shown(monitor, "flow_run_last_success_timestamp_seconds", **release) == pytest.approx(time.time(), abs=60)
+    assert shown(monitor, "flow_run_last_failure_timestamp_seconds", **release) == pytest.approx(time.time(), abs=60)
     assert 0 < shown(monitor, "flow_run_running_seconds", **release) < 60
     assert shown(monitor, "flow_workers_online", pool="orrery") == 1
     heartbeat = shown(monitor, "flow_worker_last_heartbeat_timestamp_seconds", pool="orrery")
@@ -312,7 +340,7 @@ def test_a_real_prefect_is_understood(configured):
 
 
 def _make_history(url: str) -> None:
-    """One run promoted, one running, and one worker."""
+    """One run promoted, two ended without a verdict, one running, and one worker."""
     with httpx.Client(base_url=url) as http:
 
         def post(path: str, **body: object) -> dict:
@@ -322,7 +350,8 @@ def _make_history(url: str) -> None:
         post("/work_pools/", name="orrery", type="process")
         post("/work_pools/orrery/workers/heartbeat", name="local")
         deployment = post("/deployments/", name="a", flow_id=post("/flows/", name="release")["id"])["id"]
-        for last in ({"type": "COMPLETED", "name": "Promoted"}, {"type": "RUNNING", "name": "Running"}):
+        ends = [("COMPLETED", "Promoted"), ("FAILED", "Failed"), ("CRASHED", "Crashed"), ("RUNNING", "Running")]
+        for last in ({"type": kind, "name": name} for kind, name in ends):
             run = post(f"/deployments/{deployment}/create_flow_run")["id"]
             for state in ({"type": "PENDING", "name": "Pending"}, {"type": "RUNNING", "name": "Running"}, last):
                 post(f"/flow_runs/{run}/set_state", state=state)

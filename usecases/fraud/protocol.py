@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
+HELD_BACK = WEEK + LABEL_DELAY
+"""of the rows whose labels have arrived: the test week, and the label delay before it"""
 _FOLDS = 2
 
 
@@ -94,7 +96,12 @@ def split(rows: "pd.DataFrame", window: Window) -> Split:
         (between(rows, train_from, start - LABEL_DELAY), unknown_cards(rows, start))
         for start in (train_to - weeks * WEEK for weeks in range(_folds(window), 0, -1))
     )
-    whole = Split(train=between(rows, train_from, train_to), folds=folds, test=unknown_cards(rows, test_from))
+    whole = Split(
+        train=between(rows, train_from, train_to),
+        folds=folds,
+        test=unknown_cards(rows, test_from),
+        usual=between(rows, test_from, test_from + WEEK),
+    )
     for part in (whole.train, whole.test, *(part for fold in folds for part in fold)):
         if part["TX_FRAUD"].nunique() < 2:
             raise WindowRefused(

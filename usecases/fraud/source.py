@@ -27,7 +27,7 @@ CANONICAL = (
     "TX_FRAUD",
     "TX_FRAUD_SCENARIO",
 )
-SAMPLE = {"customers": 500, "terminals": 1_000, "days": 90}
+SAMPLE = {"customers": 500, "terminals": 1_000, "days": 140}
 
 ROW = "row"
 """name of the index that carries row numbers of a file, the header of a CSV file counted as row 1"""

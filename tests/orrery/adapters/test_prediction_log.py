@@ -96,6 +96,16 @@ def test_labels_share_the_sequence_and_the_latest_counts(writer, engine):
     assert [logged.label for logged in LogReader(engine).since("toy")] == [0.0, None]
 
 
+def test_labelled_events_after_a_moment_are_counted_once_each(writer, engine):
+    for identity, moment in (("1", 5), ("2", 6), ("3", 7), ("4", 8)):
+        writer.submit(prediction(identity, event_time=moment)).result(5)
+    writer.submit(prediction("2", use_case="other", event_time=9)).result(5)
+    for told in (label("1"), label("2"), label("2", 0.0), label("4"), replace(label("4"), subject="b"), label("none")):
+        writer.submit(told).result(5)
+    assert [LogReader(engine).labelled("toy", after, 99) for after in (0, 5, 6, 8)] == [3, 2, 1, 0]
+    assert LogReader(engine).labelled("other", 0, 99) == 0
+
+
 def test_events_come_in_order_and_from_where_one_asks(writer, engine):
     for record in (prediction("1"), label("1"), prediction("2"), label("unknown")):
         writer.submit(record).result(5)

@@ -289,8 +289,10 @@ def test_three_failures_in_a_row_open_the_breaker_and_one_call_that_works_closes
     for worked in (True, False, False, True, False, False):
         breaker.saw(worked)
         assert breaker.admits()
+    assert not breaker.is_open
     breaker.saw(False)
     assert not breaker.admits()
+    assert breaker.is_open
     clock.now += 2
     assert breaker.admits()
     assert not breaker.admits(), "one call looks, the others wait for what it finds"
@@ -299,7 +301,9 @@ def test_three_failures_in_a_row_open_the_breaker_and_one_call_that_works_closes
     assert not breaker.admits()
     clock.now += 0.2
     assert breaker.admits()
+    assert breaker.is_open, "until the call that looks has found it well"
     breaker.saw(True)
+    assert not breaker.is_open
     assert all(breaker.admits() for _ in range(5))
 
 

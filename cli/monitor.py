@@ -1,0 +1,64 @@
+"""`orrery monitor`: what the watch has found in served traffic, or finds now."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+import usecases
+from cli.console import emit, say
+from orrery.settings import Settings, settings
+from orrery.watching import Watched
+
+DRIFTING = 3
+
+
+def monitor(
+    use_case: Annotated[str, typer.Argument(help="whose traffic")],
+    windows: Annotated[int, typer.Option(min=1, max=400, help="how many, the newest last")] = 14,
+    now: Annotated[bool, typer.Option("--now", help="look first, instead of waiting for the flow")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, with every input")] = False,
+) -> None:
+    """Drift and quality of what was served, window by window of event time.
+
+    The flow `watch` looks every few minutes; this shows what it found. The exit status is 3 while drift is sustained.
+
+    Example: orrery monitor fraud --now
+    """
+    from orrery.monitoring import row
+
+    configured = settings()
+    usecases.serving(use_case)  # an unknown one is told
+    found = _look(configured, use_case, windows) if now else _found(configured, use_case, windows)
+    if as_json:
+        emit([vars(each) for each in found], as_json)
+    elif found:
+        emit([row(each) for each in found], as_json, title=f"Watch of {use_case}")
+    else:
+        say(f"nothing of {use_case} was watched yet; the flow `watch` does it every few minutes, or --now does")
+    raise typer.Exit(DRIFTING if found and found[-1].sustained else 0)
+
+
+def _found(configured: Settings, use_case: str, windows: int) -> list[Watched]:
+    from orrery.adapters.database import check_reachable, open_database
+    from orrery.adapters.watch_log import WatchLog
+
+    engine = open_database(configured.log_url, configured.log.durable)
+    check_reachable(engine)
+    return [each for _, each in WatchLog(engine).latest(use_case, windows)][::-1]
+
+
+def _look(configured: Settings, use_case: str, windows: int) -> list[Watched]:
+    from orrery.adapters.database import check_reachable, open_database
+    from orrery.adapters.locks import exclusive
+    from orrery.adapters.manifests import manifests
+    from orrery.adapters.traffic_log import TrafficLog
+    from orrery.adapters.watch_log import WatchLog
+    from orrery.monitoring import watch
+
+    engine = open_database(configured.log_url, configured.log.durable)
+    check_reachable(engine)
+    with exclusive(configured, f"watch-{use_case}"):
+        case = usecases.case(use_case)
+        watch(case, TrafficLog(engine), WatchLog(engine), manifests(configured), datetime.now(UTC))
+    return _found(configured, use_case, windows)

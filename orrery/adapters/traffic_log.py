@@ -1,0 +1,124 @@
+"""Reads served traffic from the prediction log by event time, a window at once, with the labels that have arrived."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Row, Select, func, select
+from sqlalchemy.exc import DBAPIError
+
+from orrery.adapters.database import cause, reader
+from orrery.adapters.prediction_log import LogUnavailable, labels, predictions, same_event
+from orrery.recording import micros
+from orrery.usecase import Array
+
+_PAGE = 5_000
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The answers of a window, in the order they were logged: n rows, m of them by one model that had its features."""
+
+    rows: int
+    degraded: int
+    version: str | None
+    """the one of the m rows, which answered most of all"""
+    digest: str | None
+    run_id: str | None
+    inputs: Array
+    """float64, shape (m, names)"""
+    scores: Array
+    """shape (m,)"""
+    labels: Array
+    """shape (m,), NaN where none has arrived"""
+    lags: Array
+    """seconds from event to label's arrival, of those that have arrived"""
+
+
+class TrafficLog:
+    """Every call raises LogUnavailable when the database does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def span(self, use_case: str) -> tuple[datetime, datetime] | None:
+        """The event times of the earliest and the latest answer; None: there is none."""
+        query = select(func.min(predictions.c.event_time), func.max(predictions.c.event_time))
+        [(first, last)] = self._rows(query.where(predictions.c.use_case == use_case))
+        return None if first is None else (_moment(first), _moment(last))
+
+    def between(self, use_case: str, first: datetime, last: datetime, names: Sequence[str]) -> Traffic:
+        """The answers to events of [first, last). Those of another version than most were answered by are left out."""
+        found = self._rows(_window(use_case, first, last))
+        whole = [row for row in found if not row.degraded and row.features and row.score is not None]
+        versions = [(row.model_version, row.digest, row.run_id) for row in whole]
+        most = max(set(versions), key=versions.count, default=(None, None, None))
+        mine = [row for row in whole if row.model_version == most[0]]
+        arrived = [row for row in mine if row.label is not None]
+        return Traffic(
+            rows=len(found),
+            degraded=sum(row.degraded for row in found),
+            version=most[0],
+            digest=most[1],
+            run_id=most[2],
+            inputs=_inputs(mine, names),
+            scores=np.array([row.score for row in mine], dtype=np.float64),
+            labels=np.array([np.nan if row.label is None else row.label for row in mine], dtype=np.float64),
+            lags=np.array([(row.arrived_at - row.event_time) / 1e6 for row in arrived]),
+        )
+
+    def events(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
+        """Request and latest feedback, JSON, of every answered event before `last`, in the order they were logged."""
+        after = 0
+        while page := self._rows(_events(use_case, after, last)):
+            yield from ((row.request, row.feedback) for row in page)
+            after = page[-1].sequence
+
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        try:
+            with reader(self._engine).connect() as connection:
+                return connection.execute(query).all()
+        except DBAPIError as error:
+            raise LogUnavailable(f"the prediction log cannot be read: {cause(error)}") from error
+
+
+def _latest_label() -> Any:
+    later = labels.alias()
+    return select(func.max(later.c.sequence)).where(same_event(later, predictions)).scalar_subquery()
+
+
+def _window(use_case: str, first: datetime, last: datetime) -> Select[Any]:
+    asked, told = predictions.c, labels.c
+    return (
+        select(
+            asked.event_time, asked.model_version, asked.digest, asked.run_id, asked.degraded, asked.score,
+            asked.features, told.label, told.arrived_at,
+        )
+        .select_from(predictions.outerjoin(labels, told.sequence == _latest_label()))
+        .where(asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        .order_by(asked.sequence)
+    )  # fmt: skip
+
+
+def _events(use_case: str, after: int, last: datetime) -> Select[Any]:
+    asked = predictions.c
+    return (
+        select(asked.sequence, asked.request, labels.c.feedback)
+        .select_from(predictions.outerjoin(labels, labels.c.sequence == _latest_label()))
+        .where(asked.use_case == use_case, asked.sequence > after, asked.event_time < micros(last))
+        .order_by(asked.sequence)
+        .limit(_PAGE)
+    )
+
+
+def _inputs(rows: Sequence[Row[Any]], names: Sequence[str]) -> Array:
+    values = (json.loads(row.features) for row in rows)
+    given = [[np.nan if (value := each.get(name)) is None else value for name in names] for each in values]
+    return np.array(given, dtype=np.float64).reshape(len(rows), len(names))
+
+
+def _moment(number: int) -> datetime:
+    return datetime.fromtimestamp(number / 1e6, UTC)

@@ -1,0 +1,155 @@
+"""Looks at served traffic, window by window of event time, and says whether it is what the model learned from."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from orrery.adapters.traffic_log import Traffic, TrafficLog
+from orrery.adapters.watch_log import WatchLog
+from orrery.bundle import Manifest
+from orrery.drift import column_drift, columns_drift, drifted_share
+from orrery.quality import estimated, parted
+from orrery.usecase import Case, Progress, silent
+from orrery.watching import ColumnDrift, Quality, State, Watched, Watching
+
+Manifests = Callable[[str, str], Manifest]
+"""run, digest -> what its bundle says of itself"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST = 400
+"""windows a look judges at most; the next one goes on"""
+_NAMED = 5
+
+
+def watch(
+    case: Case, traffic: TrafficLog, found: WatchLog, manifests: Manifests, now: datetime, progress: Progress = silent
+) -> list[Watched]:
+    """Judge every window that is over and not judged yet, or whose labels may have come since; write it down.
+
+    A window is over once an answer to a later event was given: event time is the clock. Where none is over yet, the
+    open one is written down as saying nothing. Killed at any point, the next look does what is left.
+    Raises LogUnavailable, and what the catalogue raises.
+    """
+    span = traffic.span(case.name)
+    length = case.training.watching.window
+    if span is None:
+        nothing = Watched(case.name, now - length, now, None, "no data", 0, 0, reasons=("nothing was answered yet",))
+        return [_kept(found, nothing, now)]
+    known = {each.first: each for _, each in found.latest(case.name, _MOST)}
+    judged: list[Watched] = []
+    due = list(_due(span, case, known))
+    for number, first in enumerate(due):
+        progress("watch", number, len(due), f"{first:%Y-%m-%d %H:%M}")
+        window = judge(case, first, traffic, manifests)
+        known[first] = window
+        judged.append(_kept(found, replace(window, sustained=_sustained(window, known, case.training.watching)), now))
+    if not known:
+        first = floor(span[1], length)
+        open_one = judge(case, first, traffic, manifests)
+        reasons = (f"the window is open until an event of {first + length:%Y-%m-%d %H:%M} or later", *open_one.reasons)
+        judged.append(_kept(found, replace(open_one, state="few rows", inputs=(), score=None, reasons=reasons), now))
+    return judged
+
+
+def floor(moment: datetime, length: timedelta) -> datetime:
+    """The start of the window that holds the moment; windows follow each other since 1970."""
+    return moment - (moment - _EPOCH) % length
+
+
+def _kept(found: WatchLog, window: Watched, now: datetime) -> Watched:
+    found.write(window, now)
+    return window
+
+
+def _due(span: tuple[datetime, datetime], case: Case, known: Mapping[datetime, Watched]) -> Iterator[datetime]:
+    """The starts of windows to judge: unknown ones, those with labels to come, and the newest, which shows we look."""
+    length, delay = case.training.watching.window, case.training.label_delay
+    open_from = floor(span[1], length)
+    starts, first = [], floor(span[0], length)
+    while first < open_from:
+        starts.append(first)
+        first += length
+    for first in starts[-_MOST:]:
+        before = known.get(first)
+        waiting = before is not None and before.quality is not None and before.quality.maturity < 1
+        if before is None or first == starts[-1] or (waiting and first + length + 2 * delay > span[1]):
+            yield first
+
+
+def _sustained(window: Watched, known: Mapping[datetime, Watched], watching: Watching) -> bool:
+    before = (known.get(window.first - places * watching.window) for places in range(watching.of))
+    return sum(each is not None and each.state == "drift" for each in before) >= watching.drifted
+
+
+def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests) -> Watched:
+    """What one window says, by itself."""
+    watching, names = case.training.watching, case.serving.feature_names
+    last = first + watching.window
+    seen = traffic.between(case.name, first, last, names)
+    about = Watched(case.name, first, last, seen.version, "no data", seen.rows, seen.degraded)
+    if not len(seen.scores) or seen.digest is None or seen.run_id is None:
+        answers = "no answer" if not seen.rows else f"{seen.rows} answers, none of them by a model with its features"
+        return replace(about, reasons=(answers,))
+    about = replace(about, quality=_quality(seen, watching))
+    if len(seen.scores) < watching.rows:
+        reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
+        return replace(about, state="few rows", reasons=(reason,))
+    manifest = manifests(seen.run_id, seen.digest)
+    inputs = columns_drift(manifest.reference, names, seen.inputs, manifest.importance)
+    watched = case.serving.monitored_output
+    score = column_drift(watched, manifest.reference[watched], seen.scores) if watched in manifest.reference else None
+    share = drifted_share(inputs)
+    state, reasons = _verdict(inputs, score, share, watching)
+    return replace(about, state=state, inputs=inputs, score=score, share=share, reasons=reasons)
+
+
+def _verdict(
+    inputs: Sequence[ColumnDrift], score: ColumnDrift | None, share: float, watching: Watching
+) -> tuple[State, tuple[str, ...]]:
+    reasons = []
+    if share > watching.share:
+        named = ", ".join(f"{each.name} {each.psi:.2f}" for each in inputs if each.drifted and each.importance > 0.01)
+        named = ", ".join(named.split(", ")[:_NAMED])
+        reasons.append(
+            f"inputs with {share:.0%} of the importance drift, at most {watching.share:.0%} is usual: {named}"
+        )
+    if score is not None and score.drifted:
+        reasons.append(f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual")
+    return ("drift" if reasons else "stable"), tuple(reasons)
+
+
+def _quality(seen: Traffic, watching: Watching) -> Quality | None:
+    if watching.quality is None:
+        return None
+    arrived = ~np.isnan(seen.labels)
+    claims = watching.probability
+    return Quality(
+        labelled=int(arrived.sum()),
+        maturity=float(arrived.mean()),
+        lag_seconds=float(np.median(seen.lags)) if len(seen.lags) else None,
+        realised=dict(watching.quality(seen.scores, seen.labels)) if arrived.any() else {},
+        estimated=estimated(seen.scores)[0] if claims else {},
+        parted=parted(seen.scores, seen.labels) if claims and arrived.sum() >= watching.rows else (),
+    )
+
+
+def row(window: Watched) -> dict[str, object]:
+    """A window as a line of a table."""
+    quality = window.quality
+    shown = {f"{name} realised": round(value, 4) for name, value in (quality.realised if quality else {}).items()}
+    promised = {f"{name} estimated": round(value, 4) for name, value in (quality.estimated if quality else {}).items()}
+    return {
+        "from": f"{window.first:%Y-%m-%d %H:%M}",
+        "to": f"{window.last:%Y-%m-%d %H:%M}",
+        "version": window.version or "",
+        "rows": window.rows,
+        "degraded": window.degraded,
+        "state": window.state + (" (sustained)" if window.sustained else ""),
+        "drifted share": round(window.share, 3),
+        "score PSI": round(window.score.psi, 3) if window.score else None,
+        "labels": f"{quality.maturity:.0%}" if quality else "",
+        **shown,
+        **promised,
+        "why": "; ".join(window.reasons),
+    }

@@ -1,0 +1,107 @@
+"""How served traffic is watched, and what the watch says of a window: values that pass to its log and its readers."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from orrery.usecase import Array
+
+State = Literal["no data", "few rows", "stable", "drift"]
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How served traffic is watched, window by window of event time."""
+
+    window: timedelta = timedelta(days=1)
+    rows: int = 1_000
+    """a window with fewer answers of one model says nothing"""
+    drifted: int = 2
+    of: int = 3
+    """windows: drift is sustained when so many of the last so many have it"""
+    share: float = 0.3
+    """of all inputs' importance: a window drifts when inputs that drift have more, or when the watched output drifts"""
+    quality: "Callable[[Array, Array], Mapping[str, float]] | None" = None
+    """watched outputs, labels, both of shape (n,), NaN where no label has arrived -> metrics"""
+    probability: bool = False
+    """whether the watched output is the probability that the label is 1: quality can then be estimated before labels"""
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """How far one input, or an output, is from what the model learned from."""
+
+    name: str
+    psi: float
+    threshold: float
+    """what less than one window in a thousand without drift exceeds at this number of rows, and at least 0.1"""
+    missing: float
+    """share of the rows without a value"""
+    outside: float
+    """share of the rows below, above or between all that was learned from"""
+    importance: float = 0.0
+    """share of the model's output that hangs on it; all inputs' together are 1"""
+
+    @property
+    def drifted(self) -> bool:
+        return self.psi > self.threshold
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the answers of a window were worth, as far as labels have arrived."""
+
+    labelled: int
+    """rows whose label has arrived"""
+    maturity: float
+    """their share of the rows"""
+    lag_seconds: float | None
+    """median of label's arrival minus event; None: no label has arrived"""
+    realised: Mapping[str, float] = field(default_factory=dict)
+    """metric -> value on the labelled rows; absent where it cannot be said"""
+    estimated: Mapping[str, float] = field(default_factory=dict)
+    """metric -> what the scores alone promise of all rows, if they are as calibrated as they were"""
+    parted: tuple[str, ...] = ()
+    """metrics whose realised value is worse than the estimate by more than chance gives"""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One window of a use case's traffic, in event time, against the model that served most of it."""
+
+    use_case: str
+    first: datetime
+    last: datetime
+    """first <= event time < last"""
+    version: str | None
+    """None: no row was answered by a model"""
+    state: State
+    """of this window alone"""
+    rows: int
+    degraded: int
+    inputs: tuple[ColumnDrift, ...] = ()
+    score: ColumnDrift | None = None
+    share: float = 0.0
+    """importance of the drifted inputs, of all inputs'"""
+    quality: Quality | None = None
+    sustained: bool = False
+    """drift in k of the last n windows: what an alert is made of"""
+    reasons: tuple[str, ...] = ()
+    """why, in words, with numbers"""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
+
+    @classmethod
+    def from_json(cls, text: str) -> "Watched":
+        values: dict[str, Any] = json.loads(text)
+        values["first"], values["last"] = (datetime.fromisoformat(values[each]) for each in ("first", "last"))
+        values["inputs"] = tuple(ColumnDrift(**each) for each in values["inputs"])
+        values["score"] = ColumnDrift(**values["score"]) if values["score"] else None
+        if values["quality"]:
+            values["quality"] = Quality(**values["quality"] | {"parted": tuple(values["quality"]["parted"])})
+        values["reasons"] = tuple(values["reasons"])
+        return cls(**values)

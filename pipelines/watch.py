@@ -1,0 +1,42 @@
+"""Look at what was served since the last look: drift, and quality where labels have arrived."""
+
+from datetime import UTC, datetime
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+import usecases
+from orrery import monitoring, responding
+from orrery.adapters.database import open_database
+from orrery.adapters.locks import exclusive
+from orrery.adapters.manifests import manifests
+from orrery.adapters.traffic_log import TrafficLog
+from orrery.adapters.watch_log import WatchLog
+from orrery.settings import settings
+from pipelines.steps import step
+
+_WAIT_FOR_OTHER_LOOK = 600.0
+_LOOKED_BACK = 60
+
+
+@flow(name="watch", flow_run_name="{use_case}", persist_result=False)  # type: ignore[untyped-decorator]
+def watch(use_case: str) -> None:
+    """Judge every window of event time that is over and was not judged, or whose labels may have arrived since.
+
+    While the trouble lasts, an alert that the policy declined is decided anew with each window.
+    """
+    configured = settings()
+    engine = open_database(configured.log_url, configured.log.durable)
+    with exclusive(configured, f"watch-{use_case}", _WAIT_FOR_OTHER_LOOK):
+        case = step("load", lambda _: usecases.case(use_case))
+        judged = step(
+            "watch",
+            lambda progress: monitoring.watch(
+                case, TrafficLog(engine), WatchLog(engine), manifests(configured), datetime.now(UTC), progress
+            ),
+            retried=True,
+        )
+    troubled = responding.troubled_since([each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)])
+    if troubled and (alert := responding.waiting(use_case, configured)):
+        step("ask again", lambda _: responding.ask_again(use_case, alert, judged[-1].last, configured), retried=True)
+    create_table_artifact([monitoring.row(each) for each in judged], key=f"watch-{use_case.replace('_', '-')}")

@@ -1,0 +1,82 @@
+"""Served events take the place of raw rows, as a data version of their own."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+from sqlalchemy import insert
+from toy.toy_case import CASE, START, ToyRequest
+
+from orrery.adapters.database import open_database
+from orrery.adapters.prediction_log import labels, metadata, predictions
+from orrery.collecting import LOGGED, NothingCollected, collect
+from orrery.preparation import current, prepare
+from orrery.recording import micros
+from orrery.settings import Settings
+from orrery.usecase import SourceRequest
+
+
+class ToyTold(ToyRequest):
+    y: int
+
+
+def collected(events):
+    return pd.DataFrame(
+        [
+            {"id": asked.id, "at": START + timedelta(hours=asked.id), "y": told.y if told else 0}
+            for asked, told in events
+        ]
+    )
+
+
+TOY = replace(
+    CASE,
+    training=replace(CASE.training, collected=collected),
+    serving=replace(CASE.serving, feedback=ToyTold),
+)
+
+
+@pytest.fixture
+def configured(tmp_path):
+    settings = Settings(home=tmp_path)
+    engine = open_database(settings.log_url, durable=False)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        for number in range(3):
+            told = {"use_case": "toy", "identity": str(number)}
+            at = micros(START + timedelta(hours=number))
+            asked = told | {
+                "sequence": number + 1, "prediction_id": str(number), "event_time": at,
+                "recorded_at": 0, "variant": "champion", "degraded": False, "rules_version": "1", "sources": "{}",
+                "answer": "{}", "request": json.dumps({"id": number}),
+            }  # fmt: skip
+            connection.execute(insert(predictions).values(asked))
+        said = {"sequence": 9, "label": 1.0, "arrived_at": 0, "recorded_at": 0, "feedback": '{"id": 1, "y": 9}'}
+        connection.execute(insert(labels).values(use_case="toy", identity="1", subject="", **said))
+    prepare("toy", TOY.training, SourceRequest("generated"), settings)
+    return settings
+
+
+def test_served_rows_win_and_the_rest_stays(configured):
+    before = pd.read_parquet(current("toy", configured).path)
+    found = collect(TOY, configured, START + timedelta(hours=2))
+    after = pd.read_parquet(found.path).set_index("id")
+    assert len(after) == len(before)
+    assert after.loc[1, "y"] == 9
+    assert after.loc[0, "y"] == 0
+    assert after.loc[2, "y"] == before.set_index("id").loc[2, "y"]  # it was not served before that moment
+    assert current("toy", configured).data_version == found.data_version
+
+
+def test_the_same_log_is_the_same_version(configured):
+    assert collect(TOY, configured, START + timedelta(hours=2)) == collect(TOY, configured, START + timedelta(hours=2))
+    assert LOGGED not in TOY.training.sources
+
+
+def test_nothing_served_and_nothing_said_of_it_are_refused_with_a_reason(configured):
+    with pytest.raises(NothingCollected, match="no request of toy"):
+        collect(TOY, configured, START)
+    with pytest.raises(NothingCollected, match="does not say"):
+        collect(CASE, configured, START)

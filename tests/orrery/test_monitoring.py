@@ -1,0 +1,238 @@
+"""The watch over a log of served answers: which windows, which verdict, and nothing lost when it is killed."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+from toy.toy_case import CASE
+
+from orrery.adapters.database import open_database
+from orrery.adapters.prediction_log import LogReader, labels, metadata, predictions
+from orrery.adapters.traffic_log import TrafficLog
+from orrery.adapters.watch_log import WatchLog
+from orrery.bundle import Golden, Manifest
+from orrery.monitoring import floor, judge, row, watch
+from orrery.quality import classified
+from orrery.recording import micros
+from orrery.reference import reference_histograms
+from orrery.watching import Watched, Watching
+
+DAY = timedelta(days=1)
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROWS = 300
+DRAW = np.random.default_rng(3)
+X = DRAW.normal(size=(4_000, 1)).astype(np.float32)
+TOY = replace(
+    CASE,
+    training=replace(
+        CASE.training, label_delay=2 * DAY, watching=Watching(rows=200, quality=classified, probability=True)
+    ),
+)
+
+
+def said(x):
+    return 1 / (1 + np.exp(-3 * x))
+
+
+MANIFEST = Manifest(
+    use_case="toy", created_at=NOW, trained_from=START, trained_to=START, as_of=START, rows=1, data_version="d",
+    git_commit="c", lock_hash="l", features=[], learned={}, golden=Golden(inputs=[], outputs={}), files={},
+    reference=reference_histograms(X, ["x"], {"score": said(X[:, 0])}), importance={"x": 1.0},
+)  # fmt: skip
+
+
+class Log:
+    """A prediction log that tests write days into."""
+
+    def __init__(self, folder):
+        self.engine = open_database(f"sqlite:///{folder / 'log.db'}", durable=False)
+        metadata.create_all(self.engine)
+        self.traffic, self.found = TrafficLog(self.engine), WatchLog(self.engine)
+        self._sequence = 0
+
+    def day(self, number, shift=0.0, rows=ROWS, version="1", labelled=False, **other):
+        """Answers spread over one day; `shift` moves the input."""
+        x = DRAW.normal(shift, size=rows)
+        for place, value in enumerate(x):
+            at = START + number * DAY + DAY * place / max(rows, 1)
+            self._write(predictions, self._answer(f"{number}-{place}", at, float(value), version) | other)
+            if labelled:
+                self.label(f"{number}-{place}", float(DRAW.random() < said(value)), at + 2 * DAY)
+
+    def label(self, identity, value, at):
+        told = {"subject": "", "label": value, "arrived_at": micros(at), "recorded_at": 0, "feedback": "{}"}
+        self._write(labels, {"use_case": "toy", "identity": identity, **told})
+
+    def _answer(self, identity, at, value, version):
+        return {
+            "prediction_id": identity, "use_case": "toy", "identity": identity, "event_time": micros(at),
+            "recorded_at": 0, "model_version": version, "run_id": "r", "digest": "d" + version, "data_version": "v",
+            "git_commit": "c", "variant": "champion", "degraded": False, "degraded_reason": None,
+            "rules_version": "1", "score": float(said(value)), "request": "{}", "features": json.dumps({"x": value}),
+            "sources": "{}", "outputs": "{}", "answer": "{}",
+        }  # fmt: skip
+
+    def _write(self, table, values):
+        self._sequence += 1
+        with self.engine.begin() as connection:
+            connection.execute(insert(table).values(sequence=self._sequence, **values))
+
+    def watch(self, case=TOY, manifests=lambda run, digest: MANIFEST):
+        return watch(case, self.traffic, self.found, manifests, NOW)
+
+    def states(self):
+        return [(each.state, each.sustained) for _, each in self.found.latest("toy", 100)][::-1]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path)
+
+
+def test_nothing_served_is_no_data_and_not_no_drift(log):
+    [window] = log.watch()
+    assert (window.state, window.rows) == ("no data", 0)
+    assert log.found.newest()["toy"][0] == NOW
+
+
+def test_stable_days_then_sustained_drift(log):
+    for number in range(3):
+        log.day(number)
+    for number in range(3, 6):
+        log.day(number, shift=1.0)
+    log.day(6, rows=1)
+    log.watch()
+    assert log.states() == [("stable", False)] * 3 + [("drift", False), ("drift", True), ("drift", True)]
+    newest = log.found.latest("toy")[0][1]
+    assert newest.share == 1
+    assert "x" in newest.reasons[0]
+    assert "score" in newest.reasons[1]
+    assert row(newest)["state"] == "drift (sustained)"
+
+
+def test_a_day_counts_when_a_later_event_was_answered(log):
+    log.day(0)
+    log.watch()
+    assert log.states() == [("few rows", False)]
+    log.day(1, rows=1)
+    log.watch()
+    assert log.states() == [("stable", False)]  # in the place of the open one
+
+
+def test_a_day_between_without_answers_and_one_with_few(log):
+    log.day(0)
+    log.day(2, rows=20)
+    log.day(3, rows=1)
+    log.watch()
+    assert [state for state, _ in log.states()] == ["stable", "no data", "few rows"]
+
+
+def test_degraded_answers_are_counted_and_not_judged(log):
+    log.day(0, degraded=True, features=None, score=None, model_version=None, run_id=None, digest=None)
+    log.day(1, rows=1)
+    [window] = log.watch()
+    assert (window.state, window.rows, window.degraded, window.version) == ("no data", ROWS, ROWS, None)
+
+
+def test_labels_mature_and_the_window_is_judged_again(log):
+    log.day(0)
+    log.day(1, rows=1)
+    [before] = log.watch()
+    assert (before.quality.maturity, before.quality.realised) == (0, {})
+    assert before.quality.estimated["auc"] == pytest.approx(0.9, abs=0.1)
+    log.day(2, labelled=True)
+    log.day(3, rows=1)
+    log.watch()
+    after = {each.first: each for _, each in log.found.latest("toy", 10)}[START + 2 * DAY]
+    assert after.quality.maturity == 1
+    assert after.quality.lag_seconds == pytest.approx(2 * DAY.total_seconds())
+    assert after.quality.realised["auc"] == pytest.approx(after.quality.estimated["auc"], abs=0.1)
+    assert after.quality.parted == ()
+
+
+def test_wrong_labels_part_from_the_estimate(log):
+    log.day(0)
+    for place in range(ROWS):
+        log.label(f"0-{place}", float(place % 2), START + DAY)
+    log.day(1, rows=1)
+    [window] = log.watch()
+    assert {"ap", "auc"} <= set(window.quality.parted)
+
+
+def test_a_handful_of_wrong_labels_proves_nothing(log):
+    log.day(0)
+    for place in range(20):
+        log.label(f"0-{place}", float(place % 2), START + DAY)
+    log.day(1, rows=1)
+    [window] = log.watch()
+    assert window.quality.labelled == 20
+    assert window.quality.parted == ()
+
+
+def test_a_label_said_twice_or_anew_counts_once_and_as_said_last(log):
+    log.day(0, rows=ROWS)
+    log.label("0-0", 1.0, START + DAY)
+    log.label("0-0", 0.0, START + 2 * DAY)
+    log.label("never asked", 1.0, START)
+    seen = log.traffic.between("toy", START, START + DAY, ("x",))
+    assert np.isnan(seen.labels).sum() == ROWS - 1
+    assert seen.labels[0] == 0
+    assert len(seen.scores) == ROWS
+
+
+def test_two_versions_in_a_window_the_one_with_most_answers_is_judged(log):
+    log.day(0, rows=250)
+    log.day(0.5, rows=50, version="2")
+    seen = judge(TOY, START, log.traffic, lambda run, digest: MANIFEST)
+    assert seen.version == "1"
+    assert seen.rows > 250
+
+
+def test_missing_infinite_and_constant_inputs_are_drift_and_no_error(log):
+    for number, value in enumerate(("null", "Infinity", "0.0")):
+        log.day(number, features=f'{{"x": {value}}}')
+    log.day(3, rows=1)
+    log.watch()
+    assert {state for state, _ in log.states()} == {"drift"}
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 2])
+def test_killed_at_any_window_the_next_look_does_what_is_left(log, deaths):
+    for number in range(4):
+        log.day(number)
+    log.day(4, rows=1)
+    calls = iter(range(100))
+
+    def dying(run, digest):
+        if next(calls) == deaths:
+            raise KeyboardInterrupt
+        return MANIFEST
+
+    with pytest.raises(KeyboardInterrupt):
+        log.watch(manifests=dying)
+    assert len(log.states()) == deaths
+    log.watch()
+    assert log.states() == [("stable", False)] * 4
+
+
+def test_what_was_found_survives_its_json(log):
+    log.day(0, labelled=True)
+    log.day(1, rows=1)
+    [window] = log.watch()
+    assert Watched.from_json(window.to_json()) == window
+
+
+def test_windows_follow_each_other_since_1970():
+    week = timedelta(days=7)
+    assert floor(START + timedelta(hours=5), DAY) == START
+    assert floor(START, week) + week > START >= floor(START, week)
+
+
+def test_the_log_that_was_never_watched_says_so(log):
+    assert log.found.latest("toy") == []
+    assert log.found.newest() == {}
+    assert LogReader(log.engine).last() == 0
