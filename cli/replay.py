@@ -168,7 +168,7 @@ def _rows(configured: Settings, use_case: str, first: datetime, last: datetime) 
     """Raw rows of [first, last), as the training half reads them."""
     import pandas as pd
 
-    from orrery.preparation import current
+    from orrery.preparation import prepared
 
     moment = usecases.training(use_case).moment
-    return pd.read_parquet(current(use_case, configured).path, filters=[(moment, ">=", first), (moment, "<", last)])
+    return pd.read_parquet(prepared(use_case, configured).path, filters=[(moment, ">=", first), (moment, "<", last)])

@@ -10,15 +10,12 @@ from orrery.adapters.database import open_database
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.errors import OrreryError
 from orrery.lifecycle import Snapshot
-from orrery.preparation import current, data_versions, snapshot
+from orrery.preparation import LOGGED, current, data_versions, snapshot
 from orrery.settings import Settings
 from orrery.usecase import Case, Progress, Serving, SourceRequest, silent
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LOGGED = "log"
-"""the source that every use case has which says how its requests become raw rows"""
 
 
 class NothingCollected(OrreryError):

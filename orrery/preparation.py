@@ -8,6 +8,9 @@ from orrery.lifecycle import Snapshot
 from orrery.settings import Settings
 from orrery.usecase import Progress, SourceRequest, Training, silent
 
+LOGGED = "log"
+"""the source of what was collected from served requests: every use case has it that says how they become raw rows"""
+
 
 class UnknownSource(OrreryError):
     """The use case does not read from there."""
@@ -25,6 +28,21 @@ def current(use_case: str, settings: Settings) -> Snapshot:
     if version is None:
         raise NoData(f"there are no data of {use_case} yet; run `orrery data prepare {use_case}`")
     return snapshot(version, versions)
+
+
+def prepared(use_case: str, settings: Settings) -> Snapshot:
+    """The newest raw data that did not come from what was served, and so know the labels that are still to arrive.
+
+    Raises NoData where there are none.
+    """
+    versions = data_versions(settings)
+    found = [each for each in versions.versions(use_case) if each.source.source != LOGGED]
+    present = versions.current(use_case)
+    if present is not None and present.source.source != LOGGED:
+        return snapshot(present, versions)
+    if not found:
+        raise NoData(f"there are no data of {use_case} yet; run `orrery data prepare {use_case}`")
+    return snapshot(found[-1], versions)
 
 
 def snapshot(version: DataVersion, versions: DataVersions) -> Snapshot:

@@ -14,9 +14,9 @@ from orrery import building, judging, releasing
 from orrery.adapters.feature_store import FeatureStore
 from orrery.adapters.locks import exclusive
 from orrery.adapters.online_store import materialized_until
-from orrery.collecting import LOGGED, collect
+from orrery.collecting import collect
 from orrery.lifecycle import Candidate, Passed, Report, Snapshot, Verdict
-from orrery.preparation import prepare
+from orrery.preparation import LOGGED, prepare
 from orrery.settings import Settings, settings
 from orrery.usecase import Budget, Case, Progress, SourceRequest
 from pipelines import tables

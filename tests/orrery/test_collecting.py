@@ -11,8 +11,8 @@ from toy.toy_case import CASE, START, ToyRequest
 
 from orrery.adapters.database import open_database
 from orrery.adapters.prediction_log import labels, metadata, predictions
-from orrery.collecting import LOGGED, NothingCollected, collect
-from orrery.preparation import current, prepare
+from orrery.collecting import NothingCollected, collect
+from orrery.preparation import LOGGED, current, prepare, prepared
 from orrery.recording import micros
 from orrery.settings import Settings
 from orrery.usecase import SourceRequest
@@ -73,6 +73,12 @@ def test_served_rows_win_and_the_rest_stays(configured):
 def test_the_same_log_is_the_same_version(configured):
     assert collect(TOY, configured, START + timedelta(hours=2)) == collect(TOY, configured, START + timedelta(hours=2))
     assert LOGGED not in TOY.training.sources
+
+
+def test_a_replay_still_knows_the_labels_that_are_to_come(configured):
+    before = current("toy", configured)
+    assert collect(TOY, configured, START + timedelta(hours=2)) != before
+    assert prepared("toy", configured) == before
 
 
 def test_nothing_served_and_nothing_said_of_it_are_refused_with_a_reason(configured):

@@ -71,3 +71,9 @@ def online(answers: Sequence[Mapping[str, Any]], feedback: Sequence[BaseModel]) 
         "mape": float(np.mean(np.abs(said / truth - 1))),
         COVERED: float(np.mean((low <= truth) & (truth <= high))),
     }
+
+
+def live(said: Array, paid: Array) -> dict[str, float]:
+    """Of logarithms of prices that were answered and paid, shape (n,), NaN where none is known yet: their error."""
+    error = (said - paid)[~np.isnan(paid)]
+    return {"rmsle": float(np.sqrt(np.mean(error**2)))} if len(error) else {}

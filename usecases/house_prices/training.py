@@ -1,7 +1,7 @@
 """House prices, offline: how a candidate is trained, measured and judged."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from orrery.adapters.tree_graph import write_trees
 from orrery.usecase import Budget, Fitted, Gate, Progress, Split, Training
+from orrery.watching import Watching
 from usecases.house_prices import model, plots
 from usecases.house_prices.house import FIELDS
-from usecases.house_prices.metrics import COVERED, measure, online
+from usecases.house_prices.metrics import COVERED, live, measure, online
 from usecases.house_prices.protocol import LABEL_DELAY, split
 from usecases.house_prices.scoring import BOOSTER, TREES
 from usecases.house_prices.serving import SaleFeedback, SaleRequest
@@ -92,5 +93,6 @@ training = Training(
     train_days=1_461,
     schedule="0 4 1 * *",
     budget=Budget(trials=8, seconds=40),
+    watching=Watching(window=timedelta(days=30), rows=30, quality=live),
     online=online,
 )

@@ -2,13 +2,15 @@
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
+from orrery.quality import classified
 from orrery.usecase import Budget, Gate, Training
+from orrery.watching import Watching
 from usecases.imaging.metrics import measure
 from usecases.imaging.model import fit
 from usecases.imaging.plots import plots
@@ -69,5 +71,6 @@ training = Training(
     schedule="0 5 * * 0",
     budget=Budget(trials=2, seconds=600),
     inputs=inputs,
+    watching=Watching(window=timedelta(days=30), rows=30, quality=classified, probability=True),
     replay_rate=20.0,
 )

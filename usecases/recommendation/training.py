@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import BaseModel
 
-from orrery.usecase import Budget, Gate, Training
+from orrery.usecase import Array, Budget, Gate, Training
+from orrery.watching import Watching
 from usecases.recommendation.counterfactual import off_policy
 from usecases.recommendation.metrics import measure
 from usecases.recommendation.model import fit
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
+
+
+def liked(_: Array, labels: Array) -> dict[str, float]:
+    """Of the answered requests, shape (n,), the share whose latest feedback was a like; NaN: there was none."""
+    return {"liked_share": float(np.nan_to_num(labels).mean())}
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -72,4 +79,5 @@ training = Training(
     train_days=8_000,
     schedule="0 4 * * 1",
     budget=Budget(trials=20, seconds=60),
+    watching=Watching(window=timedelta(days=7), rows=100, quality=liked),
 )
