@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BUILD_SECONDS = 900.0
+CHECKPOINTS = "checkpoints"
+"""the folder, beside a candidate's bundle, in which a fit may keep how far it is"""
 
 
 class WindowRefused(OrreryError):
@@ -175,11 +177,17 @@ def train(
 
 
 def work_folder(settings: Settings, use_case: str, key: str) -> Path:
-    """An empty folder for one training; what an earlier one left is removed. The caller holds the release lock."""
+    """A folder for one training. Of what an earlier one left, the same one's checkpoints stay, to go on from.
+
+    The caller holds the release lock.
+    """
     parent = settings.home.absolute() / "work" / use_case
-    shutil.rmtree(parent, ignore_errors=True)
     folder = parent / key[:16]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / CHECKPOINTS
+    for left in (*parent.iterdir(), *folder.iterdir()):
+        if left not in {folder, kept}:
+            shutil.rmtree(left)
     return folder
 
 

@@ -147,6 +147,21 @@ def test_a_release_killed_after_any_step_is_healed_by_running_it_again(release, 
     ]  # fmt: skip
 
 
+def test_a_training_that_was_killed_finds_its_checkpoints_and_nothing_else(settings):
+    folder = building.work_folder(settings, "toy", "key")
+    for name in ("bundle", building.CHECKPOINTS):
+        (folder / name).mkdir()
+        (folder / name / "file").touch()
+    other = building.work_folder(settings, "another", "key")
+
+    assert building.work_folder(settings, "toy", "key") == folder
+    assert [path.name for path in folder.iterdir()] == [building.CHECKPOINTS]
+    assert (folder / building.CHECKPOINTS / "file").exists()
+    building.work_folder(settings, "toy", "of other data")
+    assert not folder.exists()
+    assert other.exists()
+
+
 def test_a_worse_model_is_refused_with_reasons_and_the_champion_stays(release, catalogue):
     first = release()
     verdict = release(BAD)

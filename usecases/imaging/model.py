@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from orrery.building import CHECKPOINTS
 from orrery.usecase import Array, Budget, Fitted, Progress, Split
 from usecases.imaging import classification, export, fit_plots, segmentation, strangeness
 from usecases.imaging.calibration import log_loss, operating_point, sigmoid, temperature
@@ -122,7 +123,7 @@ def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitte
     folder.mkdir(parents=True, exist_ok=True)
     ids = split.train["film_id"]
     rows = [split.train[ids.isin(part["film_id"])] for part in split.folds[-1]]
-    work = _Work(budget, progress, folder.with_name("checkpoints"))
+    work = _Work(budget, progress, folder.with_name(CHECKPOINTS))
     with processes(), repeatable(budget.seed, budget.threads):
         learn, check = map(Films.of, rows)
         segmenter, course = _lungs(learn, check, work)
