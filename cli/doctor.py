@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.audit import check
 from cli.console import emit
 from cli.services import here
 from cli.supervisor import SOCKET_PATH_LIMIT, Supervisor, port_free
-from orrery.adapters.audit_log import AuditBroken, AuditLog
 from orrery.settings import Settings, SettingsRefused, settings
 
 ROOT = Path(__file__).parents[1]
@@ -174,14 +174,13 @@ def clock() -> Iterator[Finding]:
 
 
 def audit(configured: Settings) -> Iterator[Finding]:
-    """The record of who changed what."""
-    log = AuditLog(configured)
-    try:
-        found = f"{log.verify().records} records"
-    except AuditBroken as error:
-        yield Finding("audit log", "wrong", str(error), f"keep {log.path} as evidence, and move it away")
-        return
-    yield Finding("audit log", "ok", found)
+    """The records of who changed, and who looked at, what."""
+    logs = list(check(configured))
+    broken = [row for row in logs if row["problem"]]
+    for row in broken:
+        yield Finding("audit log", "wrong", row["problem"], f"keep {row['log']} as evidence, and move it away")
+    if not broken:
+        yield Finding("audit log", "ok", f"{sum(row['records'] for row in logs)} records")
 
 
 MACHINE: tuple[Callable[[], Iterator[Finding]], ...] = (python, dependencies, tools, repository, clock)

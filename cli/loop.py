@@ -17,6 +17,7 @@ from cli.timeline import LoopBroken, Story, better, by_champion
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.watch_log import WatchLog
+from orrery.retraining import DECLINED, REFUSED, STARTED, SUGGESTED
 from orrery.settings import Settings, settings
 from orrery.watching import Watched
 
@@ -32,7 +33,8 @@ _LOOK_SECONDS = 2.0
 _MOST_WINDOWS = 400
 _WARM_DAYS, _TRAIN_DAYS = 75, 30
 """event time before the first champion: features look back thirty days, labels are late, and a week judges"""
-_TOLD = ("retrain started", "retrain declined", "retrain suggested", "release refused", "promote")
+PROMOTED = "promote"
+_TOLD = (STARTED, DECLINED, SUGGESTED, REFUSED, PROMOTED)
 
 
 def loop(
@@ -41,12 +43,15 @@ def loop(
     quiet_days: Annotated[int, typer.Option(min=3, help="days of event time before the change")] = 5,
     most_days: Annotated[int, typer.Option(min=1, help="days after it in which a new champion must serve")] = 40,
     days_after: Annotated[int, typer.Option(min=1, help="days that the new champion serves, labels awaited")] = 3,
+    refused: Annotated[bool, typer.Option("--refused", help="the gate is to refuse what the alert starts")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="the timeline as JSON")] = False,
 ) -> None:
     """Stationary traffic, then a drift: alert, release, gate, a better champion, and no hand on it.
 
     Uses a small set of the use case's own and an installation of its own: set ORRERY_HOME, as `make loop` does. Writes
     build/loop/timeline.json and a picture beside it. The exit status is 1 when a step of the loop did not happen.
+
+    With --refused the change is one that nothing can be learned from, such as wrong-labels=0.4: the champion stays.
 
     Example: ORRERY_HOME=var/loop orrery loop fraud --change amount=1.6
     """
@@ -55,10 +60,12 @@ def loop(
     configured = settings()
     started(configured)
     story = Story()
-    found = _Loop(configured, use_case, story).run(change, quiet_days, most_days, days_after)
+    found = _Loop(configured, use_case, story).run(change, quiet_days, most_days, days_after, refused)
     TIMELINE.parent.mkdir(parents=True, exist_ok=True)
     TIMELINE.write_text(json.dumps(found, indent=1) + "\n")
-    emit(found if as_json else found["live"], as_json, title="\nLive quality, before and after")
+    emit(
+        found if as_json else found["live"] or found["timeline"][-1], as_json, title="\nLive quality, before and after"
+    )
     if not as_json:
         say(f"{found['seconds']} s; {TIMELINE}, {PICTURE.name}; `orrery monitor {use_case}` shows every window")
 
@@ -75,7 +82,7 @@ class _Loop:
         self._told = 0
         self._watching: str | None = None
 
-    def run(self, change: str, quiet_days: int, most_days: int, days_after: int) -> dict[str, Any]:
+    def run(self, change: str, quiet_days: int, most_days: int, days_after: int, refused: bool) -> dict[str, Any]:
         from cli.flow_runs import FlowRuns
 
         with FlowRuns(self.configured) as self.runs:
@@ -87,19 +94,28 @@ class _Loop:
             self._wait_watched(day)
             self._expect_silence()
             self.story.tell("the world changes", drift=change, on=f"{drift.since:%Y-%m-%d}")
-            last = self._until_promoted(drift, most_days)
+            last = self._until_verdict(drift, most_days, REFUSED if refused else PROMOTED)
+            if refused:
+                return self._unchanged()
             enough = last + days_after * DAY + self.training.label_delay + 2 * DAY
             for day in _days(last, enough):
                 self._serve(day, (drift,))
             self._wait_watched(day)
             draw(self._windows(_MOST_WINDOWS), drift.since, self.training.gate.compare[0], PICTURE)
             live = self._compare(drift)
-        return {
-            "use_case": self.use_case,
-            "seconds": round(time.monotonic() - self.story.began),
-            "timeline": self.story.moments,
-            "live": live,
-        }
+        return self._result(live)
+
+    def _unchanged(self) -> dict[str, Any]:
+        """The refusal's end: the champion of before serves."""
+        served = self._served()
+        if served != self.story.champion:
+            raise LoopBroken(f"version {served} serves after a refusal, and not {self.story.champion}")
+        self.story.tell("the champion is unchanged", version=served)
+        return self._result({})
+
+    def _result(self, live: Mapping[str, Any]) -> dict[str, Any]:
+        seconds = round(time.monotonic() - self.story.began)
+        return {"use_case": self.use_case, "seconds": seconds, "timeline": self.story.moments, "live": live}
 
     def _first_champion(self) -> datetime:
         """A champion trained on the small set, served with its features; returns where its data end."""
@@ -171,31 +187,29 @@ class _Loop:
         states = ", ".join(sorted({each.state for each in windows}))
         self.story.tell("stationary traffic, no alarm", windows=len(windows), states=states)
 
-    def _until_promoted(self, drift: Drift, most_days: int) -> datetime:
-        """Serve day after day of the changed world until an alert's release serves; returns the next day."""
+    def _until_verdict(self, drift: Drift, most_days: int, wanted: str) -> datetime:
+        """Serve day after day of the changed world until the release of an alert ends as `wanted`; the next day."""
         for day in _days(drift.since, drift.since + most_days * DAY):
             self._serve(day, (drift,))
-            if self._served() != self.story.champion:
-                return day + DAY
-            if self._release_runs():
+            if self._verdicts()[-1:] == [STARTED]:
                 self._settle()
-        raise LoopBroken(
-            f"no alert has led to a new champion within {most_days} days; `orrery monitor {self.use_case}`"
-        )
+            if wanted in self._verdicts():
+                return day + DAY
+        raise LoopBroken(f"{most_days} days of the change have led to no `{wanted}`: {self._verdicts() or 'no alert'}")
 
-    def _release_runs(self) -> bool:
-        return any(record["action"] == "retrain started" for record in self._audited())
+    def _verdicts(self) -> list[str]:
+        """What releases that alerts started have come to, or that they are under way."""
+        actions = [record["action"] for record in self._audited() if record["action"] in {STARTED, REFUSED, PROMOTED}]
+        return actions[actions.index(STARTED) :] if STARTED in actions else []
 
     def _settle(self) -> None:
-        """Give the release that was started the time it takes; what it decides is told."""
+        """Give the release that was started the time it takes."""
         ends = time.monotonic() + _SETTLE_SECONDS
-        while time.monotonic() < ends:
-            self._tell_new()
-            last = [record["action"] for record in self._audited() if record["action"] in _TOLD][-1]
-            if last in {"promote", "release refused"}:
-                return
+        while self._verdicts()[-1] == STARTED:
+            if time.monotonic() > ends:
+                raise LoopBroken(f"the release that an alert started has no verdict after {_SETTLE_SECONDS:.0f} s")
             time.sleep(_LOOK_SECONDS)
-        raise LoopBroken(f"the release that an alert started has no verdict after {_SETTLE_SECONDS:.0f} s")
+        self._tell_new()
 
     def _served(self) -> str:
         from orrery.releasing import served_version
@@ -218,7 +232,7 @@ class _Loop:
                 version=details.get("champion", ""),
                 reasons="; ".join(details.get("reasons", [])),
             )
-            if record["action"] == "promote":
+            if record["action"] == PROMOTED:
                 self.story.successor = str(details["champion"])
 
     def _compare(self, drift: Drift) -> dict[str, dict[str, float]]:

@@ -19,7 +19,8 @@ _FAILURES = {
     "undecodable": _TRANSFER_SYNTAX,
     "too_slow": _TRANSFER_SYNTAX,
 } | dict.fromkeys(
-    ("multi_frame", "colour", "bits", "too_many_pixels", "too_small", "no_pixels", "body_part", "age"), _DOES_NOT_MATCH
+    ("multi_frame", "colour", "bits", "too_many_pixels", "too_small", "no_pixels", "blank", "body_part", "age"),
+    _DOES_NOT_MATCH,
 )
 """code of a refusal -> Failure Reason; what is not named here was not understood"""
 
