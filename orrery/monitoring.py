@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 
 import numpy as np
 
@@ -27,27 +28,26 @@ def watch(
 ) -> list[Watched]:
     """Judge every window that is over and not judged yet, or whose labels may have come since; write it down.
 
-    A window is over once an answer to a later event was given: event time is the clock. Where none is over yet, the
-    open one is written down as saying nothing. Killed at any point, the next look does what is left.
+    A window is over once answers to later events were given: event time is the clock. Where none is over yet, the open
+    one is written down as saying nothing. Killed at any point, the next look does what is left.
     Raises LogUnavailable, and what the catalogue raises.
     """
-    span = traffic.span(case.name)
-    length = case.training.watching.window
-    if span is None:
-        nothing = Watched(case.name, now - length, now, None, "no data", 0, 0, reasons=("nothing was answered yet",))
+    clock, length = traffic.clock(case.name), case.training.watching.window
+    if clock is None:
+        nothing = Watched(case.name, _EPOCH, _EPOCH, None, "no data", 0, 0, reasons=("nothing was answered yet",))
         return [_kept(found, nothing, now)]
     known = {each.first: each for _, each in found.latest(case.name, _MOST)}
+    due = list(_due(traffic.starts(case.name, length, _MOST), clock, case, known))
     judged: list[Watched] = []
-    due = list(_due(span, case, known))
     for number, first in enumerate(due):
         progress("watch", number, len(due), f"{first:%Y-%m-%d %H:%M}")
         window = judge(case, first, traffic, manifests)
         known[first] = window
         judged.append(_kept(found, replace(window, sustained=_sustained(window, known, case.training.watching)), now))
-    if not known:
-        first = floor(span[1], length)
+    if not due:
+        first = floor(clock, length)
         open_one = judge(case, first, traffic, manifests)
-        reasons = (f"the window is open until an event of {first + length:%Y-%m-%d %H:%M} or later", *open_one.reasons)
+        reasons = (f"the window is open until events of {first + length:%Y-%m-%d %H:%M} or later", *open_one.reasons)
         judged.append(_kept(found, replace(open_one, state="few rows", inputs=(), score=None, reasons=reasons), now))
     return judged
 
@@ -62,19 +62,28 @@ def _kept(found: WatchLog, window: Watched, now: datetime) -> Watched:
     return window
 
 
-def _due(span: tuple[datetime, datetime], case: Case, known: Mapping[datetime, Watched]) -> Iterator[datetime]:
+def _due(
+    filled: Sequence[datetime], clock: datetime, case: Case, known: Mapping[datetime, Watched]
+) -> Iterator[datetime]:
     """The starts of windows to judge: unknown ones, those with labels to come, and the newest, which shows we look."""
     length, delay = case.training.watching.window, case.training.label_delay
-    open_from = floor(span[1], length)
-    starts, first = [], floor(span[0], length)
-    while first < open_from:
-        starts.append(first)
-        first += length
-    for first in starts[-_MOST:]:
+    over = [first for first in _followed(filled, case.training.watching) if first + length <= clock]
+    for first in over:
         before = known.get(first)
         waiting = before is not None and before.quality is not None and before.quality.maturity < 1
-        if before is None or first == starts[-1] or (waiting and first + length + 2 * delay > span[1]):
+        if before is None or first == over[-1] or (waiting and first + length + 2 * delay > clock):
             yield first
+
+
+def _followed(filled: Sequence[datetime], watching: Watching) -> Iterator[datetime]:
+    """Windows with answers, and after each the empty ones, as many as drift is looked for in."""
+    for first, after in zip_longest(filled, filled[1:]):
+        yield first
+        for place in range(1, watching.of + 1):
+            empty = first + place * watching.window
+            if after is not None and empty >= after:
+                break
+            yield empty
 
 
 def _sustained(window: Watched, known: Mapping[datetime, Watched], watching: Watching) -> bool:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from orrery.adapters.prediction_log import LogUnavailable, labels, predictions, 
 from orrery.recording import micros
 from orrery.usecase import Array
 
-_PAGE = 5_000
+_PAGE, _LAST = 5_000, 9
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,18 @@ class TrafficLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def span(self, use_case: str) -> tuple[datetime, datetime] | None:
-        """The event times of the earliest and the latest answer; None: there is none."""
-        query = select(func.min(predictions.c.event_time), func.max(predictions.c.event_time))
-        [(first, last)] = self._rows(query.where(predictions.c.use_case == use_case))
-        return None if first is None else (_moment(first), _moment(last))
+    def clock(self, use_case: str) -> datetime | None:
+        """How far event time is: the median of the nine answers logged last, as one of them may be years off."""
+        query = select(predictions.c.event_time).where(predictions.c.use_case == use_case)
+        rows = self._rows(query.order_by(predictions.c.sequence.desc()).limit(_LAST))
+        return _moment(sorted(row.event_time for row in rows)[len(rows) // 2]) if rows else None
+
+    def starts(self, use_case: str, length: timedelta, most: int) -> list[datetime]:
+        """The starts of the last `most` windows, counted from 1970, that have an answer; the oldest first."""
+        micros_of = length // timedelta(microseconds=1)
+        window = (predictions.c.event_time // micros_of).label("window")
+        query = select(window).where(predictions.c.use_case == use_case).distinct().order_by(window.desc()).limit(most)
+        return [_moment(row.window * micros_of) for row in self._rows(query)][::-1]
 
     def between(self, use_case: str, first: datetime, last: datetime, names: Sequence[str]) -> Traffic:
         """The answers to events of [first, last). Those of another version than most were answered by are left out."""

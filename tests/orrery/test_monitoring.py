@@ -104,7 +104,7 @@ def test_stable_days_then_sustained_drift(log):
         log.day(number)
     for number in range(3, 6):
         log.day(number, shift=1.0)
-    log.day(6, rows=1)
+    log.day(6, rows=9)
     log.watch()
     assert log.states() == [("stable", False)] * 3 + [("drift", False), ("drift", True), ("drift", True)]
     newest = log.found.latest("toy")[0][1]
@@ -118,7 +118,7 @@ def test_a_day_counts_when_a_later_event_was_answered(log):
     log.day(0)
     log.watch()
     assert log.states() == [("few rows", False)]
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     log.watch()
     assert log.states() == [("stable", False)]  # in the place of the open one
 
@@ -126,26 +126,26 @@ def test_a_day_counts_when_a_later_event_was_answered(log):
 def test_a_day_between_without_answers_and_one_with_few(log):
     log.day(0)
     log.day(2, rows=20)
-    log.day(3, rows=1)
+    log.day(3, rows=9)
     log.watch()
     assert [state for state, _ in log.states()] == ["stable", "no data", "few rows"]
 
 
 def test_degraded_answers_are_counted_and_not_judged(log):
     log.day(0, degraded=True, features=None, score=None, model_version=None, run_id=None, digest=None)
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     [window] = log.watch()
     assert (window.state, window.rows, window.degraded, window.version) == ("no data", ROWS, ROWS, None)
 
 
 def test_labels_mature_and_the_window_is_judged_again(log):
     log.day(0)
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     [before] = log.watch()
     assert (before.quality.maturity, before.quality.realised) == (0, {})
     assert before.quality.estimated["auc"] == pytest.approx(0.9, abs=0.1)
     log.day(2, labelled=True)
-    log.day(3, rows=1)
+    log.day(3, rows=9)
     log.watch()
     after = {each.first: each for _, each in log.found.latest("toy", 10)}[START + 2 * DAY]
     assert after.quality.maturity == 1
@@ -158,7 +158,7 @@ def test_wrong_labels_part_from_the_estimate(log):
     log.day(0)
     for place in range(ROWS):
         log.label(f"0-{place}", float(place % 2), START + DAY)
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     [window] = log.watch()
     assert {"ap", "auc"} <= set(window.quality.parted)
 
@@ -167,7 +167,7 @@ def test_a_handful_of_wrong_labels_proves_nothing(log):
     log.day(0)
     for place in range(20):
         log.label(f"0-{place}", float(place % 2), START + DAY)
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     [window] = log.watch()
     assert window.quality.labelled == 20
     assert window.quality.parted == ()
@@ -184,6 +184,24 @@ def test_a_label_said_twice_or_anew_counts_once_and_as_said_last(log):
     assert len(seen.scores) == ROWS
 
 
+def test_an_event_of_another_year_ends_no_window_and_makes_no_thousand(log):
+    log.day(0)
+    log.day(3_000, rows=1)
+    log.day(1)
+    log.day(2, rows=9)
+    log.watch()
+    assert log.states() == [("stable", False)] * 2
+    assert [each.rows for _, each in log.found.latest("toy", 9)] == [ROWS, ROWS]
+
+
+def test_looked_at_again_an_open_window_is_looked_at_now(log):
+    log.day(0, rows=20)
+    log.watch()
+    watch(TOY, log.traffic, log.found, lambda run, digest: MANIFEST, NOW + DAY)
+    [(looked_at, window)] = log.found.latest("toy", 9)
+    assert (looked_at, window.state, window.rows) == (NOW + DAY, "few rows", 20)
+
+
 def test_two_versions_in_a_window_the_one_with_most_answers_is_judged(log):
     log.day(0, rows=250)
     log.day(0.5, rows=50, version="2")
@@ -195,7 +213,7 @@ def test_two_versions_in_a_window_the_one_with_most_answers_is_judged(log):
 def test_missing_infinite_and_constant_inputs_are_drift_and_no_error(log):
     for number, value in enumerate(("null", "Infinity", "0.0")):
         log.day(number, features=f'{{"x": {value}}}')
-    log.day(3, rows=1)
+    log.day(3, rows=9)
     log.watch()
     assert {state for state, _ in log.states()} == {"drift"}
 
@@ -204,7 +222,7 @@ def test_missing_infinite_and_constant_inputs_are_drift_and_no_error(log):
 def test_killed_at_any_window_the_next_look_does_what_is_left(log, deaths):
     for number in range(4):
         log.day(number)
-    log.day(4, rows=1)
+    log.day(4, rows=9)
     calls = iter(range(100))
 
     def dying(run, digest):
@@ -221,7 +239,7 @@ def test_killed_at_any_window_the_next_look_does_what_is_left(log, deaths):
 
 def test_what_was_found_survives_its_json(log):
     log.day(0, labelled=True)
-    log.day(1, rows=1)
+    log.day(1, rows=9)
     [window] = log.watch()
     assert Watched.from_json(window.to_json()) == window
 
