@@ -1,0 +1,99 @@
+"""The flow that looks at served traffic, on a real Prefect: what it finds is kept, and a declined alert asked again."""
+
+import json
+import warnings
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from toy.toy_case import CASE
+
+from orrery import settings as settings_module
+from orrery.adapters.audit_log import AuditLog
+from orrery.adapters.database import open_database
+from orrery.adapters.prediction_log import metadata
+from orrery.adapters.watch_log import WatchLog
+from orrery.retraining import DECLINED, STARTED, Alert
+from orrery.watching import Watched
+
+pytestmark = pytest.mark.slow
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+ALERT = Alert(name="DriftSustained", started_at=FIRST, fingerprint="f1", summary="Inputs drift.")
+
+
+@pytest.fixture
+def configured(prefect_url, home, monkeypatch):
+    """Settings of a platform that has answered nothing, and a deployment of `respond`."""
+    monkeypatch.setenv("ORRERY_PREFECT__URL", prefect_url)
+    settings_module.settings.cache_clear()
+    found = settings_module.settings()
+    engine = open_database(found.log_url, durable=False)
+    metadata.create_all(engine)
+    engine.dispose()
+    monkeypatch.setattr("usecases.case", lambda name: CASE)
+    with httpx.Client(base_url=prefect_url) as http:
+        flow_id = http.post("/flows/", json={"name": "respond"}).json()["id"]
+        http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
+    return found
+
+
+@pytest.fixture
+def log(configured):
+    engine = open_database(configured.log_url, durable=False)
+    yield WatchLog(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def asked(prefect_url):
+    """The runs of `respond` there are."""
+    wanted = {"flows": {"name": {"any_": ["respond"]}}}
+    return lambda: httpx.post(f"{prefect_url}/flow_runs/filter", json=wanted).json()
+
+
+def look():
+    from pipelines.watch import watch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return watch(use_case="toy", return_state=True)
+
+
+def declined(configured):
+    details = {"cause": ALERT.cause("toy"), "alert": json.loads(ALERT.model_dump_json())}
+    AuditLog(configured).append(DECLINED, "toy", details)
+
+
+def drifting(log):
+    log.write(Watched("toy", FIRST, FIRST + timedelta(days=1), "1", "drift", 900, 0, sustained=True), FIRST)
+
+
+def test_a_look_is_kept_even_where_nothing_was_answered(configured, log, asked):
+    assert look().is_completed()
+    looked_at, window = log.newest()["toy"]
+    assert (window.state, window.rows) == ("no data", 0)
+    assert datetime.now(UTC) - looked_at < timedelta(minutes=1)
+    assert asked() == []
+
+
+def test_while_trouble_lasts_a_declined_alert_is_asked_again_once_a_window(configured, log, asked):
+    declined(configured)
+    assert look().is_completed()
+    assert asked() == [], "there is no trouble"
+    drifting(log)
+    assert look().is_completed()
+    assert look().is_completed()
+    [run] = asked()
+    assert run["parameters"]["use_case"] == "toy"
+    assert run["parameters"]["alert"]["fingerprint"] == "f1"
+
+
+def test_an_alert_that_started_a_release_is_not_asked_again(configured, log, asked):
+    before = len(asked())
+    declined(configured)
+    AuditLog(configured).append(
+        STARTED, "toy", {"cause": ALERT.cause("toy"), "alert": {}, "reasons": [], "parameters": {}}
+    )
+    drifting(log)
+    assert look().is_completed()
+    assert len(asked()) == before
