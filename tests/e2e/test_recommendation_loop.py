@@ -21,10 +21,13 @@ def events(platform):
 
 
 def ask(platform, user, **others):
+    """An answer by the model; a busy machine now and then reads the store too late, and is asked again."""
     body = {"user_id": user, "explore": False, "at": LATER.isoformat(), **others}
-    answer = platform.client.post("/v1/recommendation/predict", json=body).json()
-    assert not answer["degraded"]
-    return answer
+    for _ in range(3):
+        answer = platform.client.post("/v1/recommendation/predict", json=body).json()
+        if not answer["degraded"]:
+            return answer
+    pytest.fail(f"three degraded answers in a row: {answer['degraded_reason']}")
 
 
 def shown(answer):
