@@ -96,7 +96,8 @@ class Promoter:
         return champion
 
     def _last_recorded(self, use_case: str) -> str | None:
-        champions = [r["details"].get("champion") for r in self._audit.records() if r["subject"] == use_case]
+        mine = (record["details"] for record in self._audit.records() if record["subject"] == use_case)
+        champions = [details["champion"] for details in mine if "champion" in details]
         return champions[-1] if champions else None
 
     def _record(self, action: str, version: Version, facts: Mapping[str, Any]) -> None:

@@ -118,6 +118,17 @@ def test_an_alias_moved_outside_is_put_on_record(registry, releases, promoter, c
     assert aliases(registry)[PREVIOUS] == second.version
 
 
+def test_what_the_log_says_of_alerts_and_refusals_is_no_alias_moved_outside(promoter, releases, catalogue):
+    first, second, _ = releases
+    promoter.promote(first)
+    for action in ("retrain started", "release refused"):
+        AuditLog(catalogue).append(action, "toy", {"cause": "toy/f1/now"})
+    promoter.promote(second)
+    last = list(AuditLog(catalogue).records())[-1]
+    assert (last["sequence"], last["action"]) == (4, "promote")
+    assert last["details"]["before"] == first.version
+
+
 def test_two_promotions_at_once_follow_each_other(registry, releases, catalogue):
     threads = [threading.Thread(target=Promoter(catalogue).promote, args=(release,)) for release in releases[:2]]
     for thread in threads:
