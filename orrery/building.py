@@ -185,9 +185,8 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
     folder = parent / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / CHECKPOINTS
-    for left in (*parent.iterdir(), *folder.iterdir()):
-        if left not in {folder, kept}:
-            shutil.rmtree(left)
+    for left in {*parent.iterdir(), *folder.iterdir()} - {folder, kept}:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return folder
 
 

@@ -152,6 +152,7 @@ def test_a_training_that_was_killed_finds_its_checkpoints_and_nothing_else(setti
     for name in ("bundle", building.CHECKPOINTS):
         (folder / name).mkdir()
         (folder / name / "file").touch()
+    (folder / "slope.png").touch()
     other = building.work_folder(settings, "another", "key")
 
     assert building.work_folder(settings, "toy", "key") == folder
