@@ -44,7 +44,7 @@ story: setup  ## what the README promises of the demo, asked of the platform tha
 
 # an installation of its own, with little data and less patience; the platform of `demo` must be down, its ports are taken
 loop: setup  ## a changed world: alert, retraining, gate and a better champion, without hands (LOOP=options)
-	ORRERY_HOME=var/loop ORRERY_TRAINING__TRIALS=1 ORRERY_TRAINING__FIRST=fraud ORRERY_PREFECT__SCHEDULES=false \
+	ORRERY_HOME=var/loop ORRERY_TRAINING__TRIALS=1 ORRERY_PREFECT__SCHEDULES=false \
 	ORRERY_GATEWAY__MODEL_SERVER=in_process ORRERY_RETRAIN__COOLDOWN_MINUTES=1 ORRERY_RETRAIN__LABELS=3000 $(BIN)/orrery loop $(LOOP)
 
 up:  ## start the platform in containers, and wait for its first models

@@ -16,12 +16,13 @@ import usecases
 from cli.console import emit, progress
 from orrery.adapters.model_server import load_model
 from orrery.building import seal
-from orrery.drift import column_drift, columns_drift, drifted_share
+from orrery.drift import columns_drift, drifted_share
 from orrery.lifecycle import Snapshot
+from orrery.monitoring import compared
 from orrery.quality import parted
 from orrery.reference import reference_histograms
 from orrery.settings import settings
-from orrery.usecase import Array, Case, Model, Progress, Window
+from orrery.usecase import Array, Case, Model, Progress, SourceRequest, Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +58,6 @@ def run(report: Progress) -> dict[str, Any]:
     """Everything; the model is trained once, as a release does, with a search of one trial."""
     training, serving = usecases.training(NAME), usecases.serving(NAME)
     source = next(iter(training.sources.values()))
-    from orrery.usecase import SourceRequest
-
     raw = training.validate(source(SourceRequest(next(iter(training.sources))), report))
     with tempfile.TemporaryDirectory() as folder:
         model = _model(Case(NAME, training, serving), _featured(raw), Path(folder), report)
@@ -103,12 +102,11 @@ def _watched(rows: "pd.DataFrame", model: Model) -> Iterator[Day]:
         window = rows[(moments >= day) & (moments < day + DAY)]
         values = window[names].to_numpy(np.float32)
         scores = case.score(model, values)[case.monitored_output]
-        columns = columns_drift(manifest.reference, names, values, manifest.importance)
-        score = column_drift("score", manifest.reference[case.monitored_output], scores)
+        columns, score = compared(case, manifest, values, scores)
         yield Day(
             first=day,
             inputs=drifted_share(columns) > training.watching.share,
-            score=score.drifted,
+            score=score is not None and score.drifted,
             quality=bool(parted(scores, window[training.target].to_numpy(np.float64))),
         )
         day += DAY

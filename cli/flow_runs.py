@@ -3,11 +3,10 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from orrery.errors import OrreryError, TransientError
+from orrery.adapters.orchestrator import BUSY_WAITS, Orchestrator, OrchestratorUnavailable, RunRefused
 from orrery.usecase import Progress, silent
 
 if TYPE_CHECKING:
@@ -15,27 +14,12 @@ if TYPE_CHECKING:
 
     from orrery.settings import Settings
 
-_TIMEOUT_SECONDS = 10.0
 _LOOK_EVERY = 0.5
 _PATIENCE_SECONDS = 30.0
 """how long Prefect may be silent, and how long a run may wait for a worker, before this is said"""
-_BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
-"""seconds between attempts while Prefect says 503, as it does when its SQLite is locked"""
 _WARNING = 30
 _ENDS = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _DONE = "COMPLETED"
-
-
-class PrefectUnavailable(TransientError):
-    """Prefect did not answer."""
-
-
-class UnknownDeployment(OrreryError):
-    """Prefect has no such deployment."""
-
-
-class RunRefused(OrreryError):
-    """Prefect did not take the run."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +41,17 @@ class Outcome:
         return self.state == _DONE
 
 
-class FlowRuns:
-    """Prefect's flow runs. Every call raises PrefectUnavailable when the server does not answer."""
+class FlowRuns(Orchestrator):
+    """Prefect's flow runs, asked for and followed by a person."""
 
     def __init__(self, settings: "Settings") -> None:
-        import httpx
-
-        self._url, self._opened_at = settings.prefect_url, settings.opened_at("prefect")
-        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        super().__init__(settings, BUSY_WAITS)
+        self._opened_at = settings.opened_at("prefect")
 
     def trigger(self, deployment: str, parameters: Mapping[str, Any]) -> str:
         """Start a run of `flow/name`; returns its id. Raises UnknownDeployment, RunRefused."""
-        found = self._ask("GET", f"/deployments/name/{deployment}")
-        if found.status_code == HTTPStatus.NOT_FOUND:
-            raise UnknownDeployment(f"Prefect has no deployment {deployment}; `orrery up` writes the deployments")
-        # asked twice with one key, Prefect makes one run
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
-        made = self._ask("POST", f"/deployments/{found.json()['id']}/create_flow_run", body)
-        if made.is_error:
-            raise RunRefused(f"Prefect refused to run {deployment}: {_reason(made)}")
-        return str(made.json()["id"])
+        # asked twice with one key, as when an answer was lost, Prefect makes one run
+        return self.start(deployment, parameters, uuid4().hex).run_id
 
     def follow(self, run_id: str, progress: Progress = silent, say: Any = None) -> Outcome:
         """Wait for the run's end; report its stages to `progress`, and its warnings to `say`."""
@@ -91,7 +60,7 @@ class FlowRuns:
             try:
                 run = self._run(run_id)
                 shown.update(self._artifacts(run_id, "progress"), self._tasks(run_id), self._warnings(run_id))
-            except PrefectUnavailable:
+            except OrchestratorUnavailable:
                 if time.monotonic() - heard > _PATIENCE_SECONDS:
                     raise
                 time.sleep(_LOOK_EVERY)
@@ -139,22 +108,6 @@ class FlowRuns:
         if answer.is_error:
             raise RunRefused(f"Prefect refused {path}: {_reason(answer)}")
         return list(answer.json())
-
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
-        import httpx
-
-        try:
-            answer = self._http.request(method, path, json=body)
-            for seconds in _BUSY_WAITS:
-                if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-                    break
-                time.sleep(seconds)
-                answer = self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise PrefectUnavailable(f"Prefect at {self._url} does not answer; start it with `orrery up`") from error
-        if answer.is_server_error:
-            raise PrefectUnavailable(f"Prefect at {self._url} answers {answer.status_code}; see `orrery status`")
-        return answer
 
 
 class _Shown:

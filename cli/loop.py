@@ -63,11 +63,11 @@ def loop(
     found = _Loop(configured, use_case, story).run(change, quiet_days, most_days, days_after, refused)
     TIMELINE.parent.mkdir(parents=True, exist_ok=True)
     TIMELINE.write_text(json.dumps(found, indent=1) + "\n")
-    emit(
-        found if as_json else found["live"] or found["timeline"][-1], as_json, title="\nLive quality, before and after"
-    )
-    if not as_json:
-        say(f"{found['seconds']} s; {TIMELINE}, {PICTURE.name}; `orrery monitor {use_case}` shows every window")
+    if as_json:
+        emit(found, as_json)
+        return
+    emit(found["live"] or found["timeline"][-1], as_json, title="\nWhat it came to")
+    say(f"{found['seconds']} s; {TIMELINE}, {PICTURE.name}; `orrery monitor {use_case}` shows every window")
 
 
 class _Loop:

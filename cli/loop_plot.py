@@ -5,7 +5,6 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from cli.timeline import MATURE
 from orrery.watching import Watched
 
 
@@ -22,7 +21,7 @@ def draw(windows: Sequence[Watched], changed: datetime, metric: str, path: Path)
     ripe = [
         (day, each.realised[metric])
         for day, each in zip(days, qualities, strict=True)
-        if each.maturity > MATURE and metric in each.realised
+        if each.mature and metric in each.realised
     ]
     worth.plot([day for day, _ in ripe], [value for _, value in ripe], "o-", color="tab:blue", label="realised")
     worth.set(ylabel=metric, ylim=(0, 1), title=f"{windows[0].use_case}: live quality by day of event time")

@@ -1,14 +1,18 @@
 """`orrery monitor`: what the watch has found in served traffic, or finds now."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import usecases
 from cli.console import emit, say
 from orrery.settings import Settings, settings
+from orrery.usecase import Case
 from orrery.watching import Watched
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 DRIFTING = 3
 
@@ -29,7 +33,7 @@ def monitor(
 
     configured = settings()
     usecases.serving(use_case)  # an unknown one is told
-    found = _look(configured, use_case, windows) if now else _found(configured, use_case, windows)
+    found = _found(configured, use_case, windows, now)
     if as_json:
         emit([vars(each) for each in found], as_json)
     elif found:
@@ -39,26 +43,25 @@ def monitor(
     raise typer.Exit(DRIFTING if found and found[-1].sustained else 0)
 
 
-def _found(configured: Settings, use_case: str, windows: int) -> list[Watched]:
+def _found(configured: Settings, use_case: str, windows: int, now: bool) -> list[Watched]:
+    """The last windows, the oldest first. `now`: looked at before."""
     from orrery.adapters.database import check_reachable, open_database
     from orrery.adapters.watch_log import WatchLog
 
     engine = open_database(configured.log_url, configured.log.durable)
     check_reachable(engine)
+    if now:
+        _look(configured, use_case, engine)
     return [each for _, each in WatchLog(engine).latest(use_case, windows)][::-1]
 
 
-def _look(configured: Settings, use_case: str, windows: int) -> list[Watched]:
-    from orrery.adapters.database import check_reachable, open_database
+def _look(configured: Settings, use_case: str, engine: "Engine") -> None:
     from orrery.adapters.locks import exclusive
     from orrery.adapters.manifests import manifests
     from orrery.adapters.traffic_log import TrafficLog
     from orrery.adapters.watch_log import WatchLog
     from orrery.monitoring import watch
 
-    engine = open_database(configured.log_url, configured.log.durable)
-    check_reachable(engine)
     with exclusive(configured, f"watch-{use_case}"):
-        case = usecases.case(use_case)
+        case = Case(use_case, usecases.training(use_case), usecases.serving(use_case))
         watch(case, TrafficLog(engine), WatchLog(engine), manifests(configured), datetime.now(UTC))
-    return _found(configured, use_case, windows)

@@ -10,7 +10,6 @@ from cli.console import say
 from orrery.errors import OrreryError
 from orrery.watching import Watched
 
-MATURE = 0.99
 BEFORE, OLD, NEW = "before the change", "changed, old champion", "changed, new champion"
 
 
@@ -36,8 +35,8 @@ class Story:
 
 
 def by_champion(windows: Sequence[Watched], changed: datetime, old: str, new: str) -> dict[str, dict[str, float]]:
-    """The means of live quality, over windows with all their labels. Raises LoopBroken where a part has no window."""
-    mature = [each for each in windows if each.quality and each.quality.maturity > MATURE]
+    """The means of live quality, over windows with mature labels. Raises LoopBroken where a part has no window."""
+    mature = [each for each in windows if each.quality and each.quality.mature]
     parts = {
         BEFORE: [each for each in mature if each.last <= changed],
         OLD: [each for each in mature if each.first >= changed and each.version == old],
@@ -45,7 +44,7 @@ def by_champion(windows: Sequence[Watched], changed: datetime, old: str, new: st
     }
     for name, found in parts.items():
         if not found:
-            raise LoopBroken(f"no window of {name!r} has all its labels")
+            raise LoopBroken(f"no window of {name!r} has mature labels")
     return {name: _means(found) for name, found in parts.items()}
 
 

@@ -51,7 +51,7 @@ def collect(case: Case, settings: Settings, last: datetime, progress: Progress =
 def _events(
     serving: Serving, traffic: TrafficLog, use_case: str, last: datetime
 ) -> Iterator[tuple[BaseModel, BaseModel | None]]:
-    for request, feedback in traffic.events(use_case, last):
+    for request, feedback in traffic.answered(use_case, last):
         told = serving.feedback.model_validate_json(feedback) if feedback else None
         yield serving.request.model_validate_json(request), told
 

@@ -12,7 +12,7 @@ from orrery.adapters.watch_log import WatchLog
 from orrery.bundle import Manifest
 from orrery.drift import column_drift, columns_drift, drifted_share
 from orrery.quality import estimated, parted
-from orrery.usecase import Case, Progress, silent
+from orrery.usecase import Array, Case, Progress, Serving, silent
 from orrery.watching import ColumnDrift, Quality, State, Watched, Watching
 
 Manifests = Callable[[str, str], Manifest]
@@ -104,28 +104,33 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
-    manifest = manifests(seen.run_id, seen.digest)
-    inputs = columns_drift(manifest.reference, names, seen.inputs, manifest.importance)
-    watched = case.serving.monitored_output
-    score = column_drift(watched, manifest.reference[watched], seen.scores) if watched in manifest.reference else None
+    inputs, score = compared(case.serving, manifests(seen.run_id, seen.digest), seen.inputs, seen.scores)
     share = drifted_share(inputs)
-    state, reasons = _verdict(inputs, score, share, watching)
+    reasons = tuple(_reasons(inputs, score, share, watching))
+    state: State = "drift" if reasons else "stable"
     return replace(about, state=state, inputs=inputs, score=score, share=share, reasons=reasons)
 
 
-def _verdict(
+def compared(
+    serving: Serving, manifest: Manifest, inputs: Array, scores: Array
+) -> tuple[tuple[ColumnDrift, ...], ColumnDrift | None]:
+    """Inputs, shape (n, names), and watched outputs, shape (n,), against the reference; None: it has no output."""
+    watched = serving.monitored_output
+    reference = manifest.reference.get(watched)
+    score = column_drift(watched, reference, scores) if reference else None
+    return columns_drift(manifest.reference, serving.feature_names, inputs, manifest.importance), score
+
+
+def _reasons(
     inputs: Sequence[ColumnDrift], score: ColumnDrift | None, share: float, watching: Watching
-) -> tuple[State, tuple[str, ...]]:
-    reasons = []
+) -> Iterator[str]:
+    """Why the window drifts; nothing: it does not."""
     if share > watching.share:
-        named = ", ".join(f"{each.name} {each.psi:.2f}" for each in inputs if each.drifted and each.importance > 0.01)
-        named = ", ".join(named.split(", ")[:_NAMED])
-        reasons.append(
-            f"inputs with {share:.0%} of the importance drift, at most {watching.share:.0%} is usual: {named}"
-        )
+        named = [f"{each.name} {each.psi:.2f}" for each in inputs if each.drifted and each.importance > 0.01][:_NAMED]
+        usual = f"at most {watching.share:.0%} is usual: {', '.join(named)}"
+        yield f"inputs with {share:.0%} of the importance drift, {usual}"
     if score is not None and score.drifted:
-        reasons.append(f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual")
-    return ("drift" if reasons else "stable"), tuple(reasons)
+        yield f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual"
 
 
 def _quality(seen: Traffic, watching: Watching) -> Quality | None:

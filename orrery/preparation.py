@@ -31,15 +31,13 @@ def current(use_case: str, settings: Settings) -> Snapshot:
 
 
 def prepared(use_case: str, settings: Settings) -> Snapshot:
-    """The newest raw data that did not come from what was served, and so know the labels that are still to arrive.
+    """The current raw data, or the newest that did not come from what was served: they know labels yet to arrive.
 
     Raises NoData where there are none.
     """
     versions = data_versions(settings)
-    found = [each for each in versions.versions(use_case) if each.source.source != LOGGED]
-    present = versions.current(use_case)
-    if present is not None and present.source.source != LOGGED:
-        return snapshot(present, versions)
+    known = [*versions.versions(use_case), versions.current(use_case)]
+    found = [each for each in known if each and each.source.source != LOGGED]
     if not found:
         raise NoData(f"there are no data of {use_case} yet; run `orrery data prepare {use_case}`")
     return snapshot(found[-1], versions)

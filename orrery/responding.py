@@ -12,7 +12,7 @@ from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.locks import exclusive
 from orrery.adapters.manifests import manifests
-from orrery.adapters.orchestrator import FlowRun, Orchestrator
+from orrery.adapters.orchestrator import BUSY_WAITS, FlowRun, Orchestrator
 from orrery.adapters.prediction_log import LogReader
 from orrery.adapters.registry import CHAMPION, Registry
 from orrery.adapters.watch_log import WatchLog
@@ -39,8 +39,6 @@ _VERDICTS = {action: verdict for verdict, action in ACTIONS.items()}
 _WAIT_SECONDS = 120.0
 _LOOKED_BACK = 400
 """windows"""
-_MATURE = 0.9
-BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -137,8 +135,7 @@ def known_facts(use_case: str, training: Training, settings: Settings) -> Facts:
     starts, refusals = history(AuditLog(settings).records(), use_case)
     with _database(settings) as engine:
         log = LogReader(engine)
-        windows = [each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)]
-        since = troubled_since(windows) or champion_as_of(use_case, settings)
+        since = trouble(use_case, engine) or champion_as_of(use_case, settings)
         newest = log.latest(use_case)
         learned = (newest.record.event_time if newest else 0) - micros(
             _EPOCH + training.label_delay + training.held_back
@@ -147,6 +144,11 @@ def known_facts(use_case: str, training: Training, settings: Settings) -> Facts:
     with Orchestrator(settings, BUSY_WAITS) as orchestrator:
         running = orchestrator.going_on(f"release/{use_case}")
     return Facts(datetime.now(UTC), starts, refusals, labels, since, running)
+
+
+def trouble(use_case: str, engine: Engine) -> datetime | None:
+    """Since when what was watched shows a trouble of the model that answers now; None: it shows none."""
+    return troubled_since([each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)])
 
 
 def troubled_since(windows: Sequence[Watched]) -> datetime | None:
@@ -162,7 +164,7 @@ def troubled_since(windows: Sequence[Watched]) -> datetime | None:
         parted = window.quality is not None and bool(window.quality.parted)
         if window.state == "drift" or parted:
             since = window.first
-        elif window.state == "stable" and (window.quality is None or window.quality.maturity > _MATURE):
+        elif window.state == "stable" and (window.quality is None or window.quality.mature):
             break
     return since
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from orrery.usecase import Array
 
+MATURE = 0.9
+"""the share of a window's rows whose label has arrived from which its realised quality counts"""
 State = Literal["no data", "few rows", "stable", "drift"]
 
 
@@ -66,6 +68,10 @@ class Quality:
     """metric -> what the scores alone promise of all rows, if they are as calibrated as they were"""
     parted: tuple[str, ...] = ()
     """metrics whose realised value is worse than the estimate by more than chance gives"""
+
+    @property
+    def mature(self) -> bool:
+        return self.maturity >= MATURE
 
 
 @dataclass(frozen=True)

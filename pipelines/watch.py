@@ -13,10 +13,10 @@ from orrery.adapters.manifests import manifests
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import WatchLog
 from orrery.settings import settings
+from orrery.usecase import Case
 from pipelines.steps import step
 
 _WAIT_FOR_OTHER_LOOK = 600.0
-_LOOKED_BACK = 60
 
 
 @flow(name="watch", flow_run_name="{use_case}", persist_result=False)  # type: ignore[untyped-decorator]
@@ -28,7 +28,8 @@ def watch(use_case: str) -> None:
     configured = settings()
     engine = open_database(configured.log_url, configured.log.durable)
     with exclusive(configured, f"watch-{use_case}", _WAIT_FOR_OTHER_LOOK):
-        case = step("load", lambda _: usecases.case(use_case))
+        # without its views, whose import would take longer than the look
+        case = step("load", lambda _: Case(use_case, usecases.training(use_case), usecases.serving(use_case)))
         judged = step(
             "watch",
             lambda progress: monitoring.watch(
@@ -36,7 +37,6 @@ def watch(use_case: str) -> None:
             ),
             retried=True,
         )
-    troubled = responding.troubled_since([each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)])
-    if troubled and (alert := responding.waiting(use_case, configured)):
+    if responding.trouble(use_case, engine) and (alert := responding.waiting(use_case, configured)):
         step("ask again", lambda _: responding.ask_again(use_case, alert, judged[-1].last, configured), retried=True)
     create_table_artifact([monitoring.row(each) for each in judged], key=f"watch-{use_case.replace('_', '-')}")

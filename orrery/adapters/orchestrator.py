@@ -13,7 +13,9 @@ from orrery.settings import Settings
 if TYPE_CHECKING:
     import httpx
 
-_TIMEOUT_SECONDS = 5.0
+_TIMEOUT_SECONDS = 10.0
+BUSY_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""seconds between attempts while Prefect says 503, as it does when its SQLite is locked"""
 _GOING_ON = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
@@ -98,9 +100,11 @@ class Orchestrator:
                 time.sleep(seconds)
                 answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
-            raise OrchestratorUnavailable(f"Prefect at {self._url} does not answer: {error}") from error
+            raise OrchestratorUnavailable(
+                f"Prefect at {self._url} does not answer: {error}; `orrery up` starts it"
+            ) from error
         if answer.is_server_error or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            raise OrchestratorUnavailable(f"Prefect at {self._url} answers {answer.status_code}")
+            raise OrchestratorUnavailable(f"Prefect at {self._url} answers {answer.status_code}; see `orrery status`")
         return answer
 
     def _json(self, answer: "httpx.Response", deployment: str) -> Any:

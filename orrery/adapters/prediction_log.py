@@ -196,7 +196,7 @@ class LogReader:
         """How many events with after < time <= until, microseconds since the epoch, have a label."""
         moment = predictions.c.event_time
         later = and_(predictions.c.use_case == use_case, moment > after, moment <= until)
-        told = select(labels.c.sequence).where(same_event(labels, predictions)).exists()
+        told = select(labels.c.sequence).where(_same_event(labels, predictions)).exists()
         [row] = self._rows(select(func.count()).select_from(predictions).where(later, told))
         return int(row[0])
 
@@ -218,16 +218,19 @@ class LogReader:
             raise LogUnavailable(f"the prediction log cannot be read: {cause(error)}") from error
 
 
-def same_event(left: FromClause, right: FromClause) -> Any:
-    """Whether rows of two tables, predictions or labels, are of one event."""
+def _same_event(left: FromClause, right: FromClause) -> Any:
     return and_(left.c.use_case == right.c.use_case, left.c.identity == right.c.identity)
 
 
-def _with_label() -> Select[Any]:
+def with_latest_label(*columns: Any) -> Select[Any]:
+    """Those columns of predictions and of the latest label of each one's event."""
     later = labels.alias()
-    latest = select(func.max(later.c.sequence)).where(same_event(later, predictions)).scalar_subquery()
-    joined = predictions.outerjoin(labels, labels.c.sequence == latest)
-    return select(predictions, labels.c.label, labels.c.arrived_at).select_from(joined)
+    latest = select(func.max(later.c.sequence)).where(_same_event(later, predictions)).scalar_subquery()
+    return select(*columns).select_from(predictions.outerjoin(labels, labels.c.sequence == latest))
+
+
+def _with_label() -> Select[Any]:
+    return with_latest_label(predictions, labels.c.label, labels.c.arrived_at)
 
 
 def _events() -> Any:
@@ -237,7 +240,7 @@ def _events() -> Any:
     asked = select(predictions.c.sequence, predictions.c.request, null().label("feedback")).where(after(predictions))
     told = (
         select(labels.c.sequence, predictions.c.request, labels.c.feedback)
-        .select_from(labels.outerjoin(predictions, same_event(labels, predictions)))
+        .select_from(labels.outerjoin(predictions, _same_event(labels, predictions)))
         .where(after(labels))
     )
     return union_all(asked, told).order_by("sequence").limit(bindparam("most", type_=Integer))

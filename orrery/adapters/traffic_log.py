@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Select, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Row, Select, select
 
-from orrery.adapters.database import cause, reader
-from orrery.adapters.prediction_log import LogUnavailable, labels, predictions, same_event
+from orrery.adapters.prediction_log import LogReader, labels, predictions, with_latest_label
 from orrery.recording import micros
 from orrery.usecase import Array
 
@@ -38,11 +36,8 @@ class Traffic:
     """seconds from event to label's arrival, of those that have arrived"""
 
 
-class TrafficLog:
-    """Every call raises LogUnavailable when the database does not answer."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+class TrafficLog(LogReader):
+    """The log by event time."""
 
     def clock(self, use_case: str) -> datetime | None:
         """How far event time is: the median of the nine answers logged last, as one of them may be years off."""
@@ -77,44 +72,30 @@ class TrafficLog:
             lags=np.array([(row.arrived_at - row.event_time) / 1e6 for row in arrived]),
         )
 
-    def events(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
+    def answered(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
         """Request and latest feedback, JSON, of every answered event before `last`, in the order they were logged."""
         after = 0
-        while page := self._rows(_events(use_case, after, last)):
+        while page := self._rows(_answered(use_case, after, last)):
             yield from ((row.request, row.feedback) for row in page)
             after = page[-1].sequence
-
-    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        try:
-            with reader(self._engine).connect() as connection:
-                return connection.execute(query).all()
-        except DBAPIError as error:
-            raise LogUnavailable(f"the prediction log cannot be read: {cause(error)}") from error
-
-
-def _latest_label() -> Any:
-    later = labels.alias()
-    return select(func.max(later.c.sequence)).where(same_event(later, predictions)).scalar_subquery()
 
 
 def _window(use_case: str, first: datetime, last: datetime) -> Select[Any]:
     asked, told = predictions.c, labels.c
     return (
-        select(
+        with_latest_label(
             asked.event_time, asked.model_version, asked.digest, asked.run_id, asked.degraded, asked.score,
             asked.features, told.label, told.arrived_at,
         )
-        .select_from(predictions.outerjoin(labels, told.sequence == _latest_label()))
         .where(asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
         .order_by(asked.sequence)
     )  # fmt: skip
 
 
-def _events(use_case: str, after: int, last: datetime) -> Select[Any]:
+def _answered(use_case: str, after: int, last: datetime) -> Select[Any]:
     asked = predictions.c
     return (
-        select(asked.sequence, asked.request, labels.c.feedback)
-        .select_from(predictions.outerjoin(labels, labels.c.sequence == _latest_label()))
+        with_latest_label(asked.sequence, asked.request, labels.c.feedback)
         .where(asked.use_case == use_case, asked.sequence > after, asked.event_time < micros(last))
         .order_by(asked.sequence)
         .limit(_PAGE)

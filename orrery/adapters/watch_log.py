@@ -1,10 +1,25 @@
 """What the watch has found, a row a window, beside the prediction log."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table, Text, delete, insert, select
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+)
+from sqlalchemy.exc import DBAPIError
 
 from orrery.adapters.database import cause, reader
 from orrery.adapters.prediction_log import LogUnavailable
@@ -45,25 +60,18 @@ class WatchLog:
     def latest(self, use_case: str, limit: int = 1) -> list[tuple[datetime, Watched]]:
         """When it was watched and what was found, of the last `limit` windows, the newest first."""
         query = select(_windows.c.watched_at, _windows.c.found).where(_windows.c.use_case == use_case)
-        try:
-            with reader(self._engine).connect() as connection:
-                rows = connection.execute(query.order_by(_windows.c.first.desc()).limit(limit)).all()
-        except (OperationalError, ProgrammingError) as error:
-            if _never_written(error):
-                return []
-            raise LogUnavailable(f"the log of the watch cannot be read: {cause(error)}") from error
-        except DBAPIError as error:
-            raise LogUnavailable(f"the log of the watch cannot be read: {cause(error)}") from error
+        rows = self._rows(query.order_by(_windows.c.first.desc()).limit(limit))
         return [(datetime.fromtimestamp(row.watched_at / 1e6, UTC), Watched.from_json(row.found)) for row in rows]
 
     def newest(self) -> Mapping[str, tuple[datetime, Watched]]:
         """Use case -> its last window."""
-        return {name: self.latest(name)[0] for name in self._use_cases()}
+        query = select(_windows.c.use_case).distinct().order_by(_windows.c.use_case)
+        return {row.use_case: self.latest(row.use_case)[0] for row in self._rows(query)}
 
-    def _use_cases(self) -> list[str]:
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         try:
             with reader(self._engine).connect() as connection:
-                return list(connection.execute(select(_windows.c.use_case).distinct().order_by("use_case")).scalars())
+                return connection.execute(query).all()
         except DBAPIError as error:
             if _never_written(error):
                 return []

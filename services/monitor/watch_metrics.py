@@ -15,8 +15,6 @@ from orrery.adapters.prediction_log import LogUnavailable
 from orrery.adapters.watch_log import WatchLog
 from orrery.watching import ColumnDrift, Quality, State, Watched
 
-MATURE = 0.9
-"""the share of a window's rows whose label has arrived from which its truth is shown"""
 MOST_FEATURES = 50
 """the most important inputs of a model, which have series of their own"""
 METHOD = "psi_ref_bins"
@@ -113,7 +111,7 @@ class WatchMetrics(Collector):
 
 def _mature(windows: list[tuple[datetime, Watched]]) -> Watched | None:
     """The newest window that most labels have arrived of."""
-    return next((each for _, each in windows if each.quality and each.quality.maturity >= MATURE), None)
+    return next((each for _, each in windows if each.quality and each.quality.mature), None)
 
 
 def _of_window(name: str, window: Watched) -> Iterator[_Sample]:

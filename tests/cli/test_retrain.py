@@ -94,7 +94,7 @@ def test_prefect_away_is_one_line_and_the_approval_stays(prefect, audit, capsys)
     prefect.instead = (503, b"{}")
     code, _, err = orrery(capsys, "retrain", "fraud", "--approve")
     assert code == 1
-    assert err.strip() == f"orrery: Prefect at {prefect.url} answers 503"
+    assert err.strip() == f"orrery: Prefect at {prefect.url} answers 503; see `orrery status`"
     prefect.instead = None
     assert orrery(capsys, "retrain", "fraud", "--approve")[0] == 0
     assert [record["action"] for record in audit.records()] == [SUGGESTED, APPROVED]

@@ -64,7 +64,7 @@ class FakePrefect:
             if self.busy:
                 self.busy -= 1
                 return 503, {}
-            return 201, {"id": RUN}
+            return 201, {"id": RUN, "state_type": "SCHEDULED", "state_name": "Scheduled"}
         if path == "/api/artifacts/filter":
             tables = {"fraud-metrics": METRICS, "fraud-checks": CHECKS, "fraud-facts": FACTS}
             progress = [{"description": "train: trial 2", "data": 40.0, "key": None}]
@@ -82,7 +82,7 @@ class FakePrefect:
 def prefect(home, monkeypatch):
     fake = FakePrefect()
     monkeypatch.setattr("cli.flow_runs._LOOK_EVERY", 0.01)
-    monkeypatch.setattr("cli.flow_runs._BUSY_WAITS", (0.01, 0.01))
+    monkeypatch.setattr("cli.flow_runs.BUSY_WAITS", (0.01, 0.01))
     monkeypatch.setenv("ORRERY_PREFECT__PORT", str(fake.server.server_port))
     settings_module.settings.cache_clear()
     yield fake

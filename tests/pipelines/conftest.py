@@ -5,6 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from orrery import settings as settings_module
+from orrery.adapters.database import open_database
+from orrery.adapters.prediction_log import metadata
+from orrery.settings import Settings
+
 
 @pytest.fixture(scope="module")
 def prefect_url() -> Iterator[str]:
@@ -17,3 +22,15 @@ def prefect_url() -> Iterator[str]:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         with prefect_test_harness(server_startup_timeout=120):
             yield PREFECT_API_URL.value()
+
+
+@pytest.fixture
+def silent_platform(prefect_url: str, home: object, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a platform with that Prefect, which has answered nothing."""
+    monkeypatch.setenv("ORRERY_PREFECT__URL", prefect_url)
+    settings_module.settings.cache_clear()
+    found = settings_module.settings()
+    engine = open_database(found.log_url, durable=False)
+    metadata.create_all(engine)
+    engine.dispose()
+    return found

@@ -11,11 +11,8 @@ import pytest
 from toy.toy_case import CASE
 
 from orrery import responding
-from orrery import settings as settings_module
 from orrery.adapters.audit_log import AuditLog
-from orrery.adapters.database import open_database
 from orrery.adapters.orchestrator import Orchestrator, OrchestratorUnavailable, RunRefused
-from orrery.adapters.prediction_log import metadata
 from orrery.retraining import DECLINED, STARTED, SUGGESTED, Alert, Facts
 
 pytestmark = pytest.mark.slow
@@ -28,19 +25,13 @@ def alert() -> Alert:
 
 
 @pytest.fixture
-def configured(prefect_url, home, monkeypatch):
+def configured(silent_platform, monkeypatch):
     """Settings of a platform whose policy has nothing against a release."""
-    monkeypatch.setenv("ORRERY_PREFECT__URL", prefect_url)
-    settings_module.settings.cache_clear()
-    found = settings_module.settings()
-    engine = open_database(found.log_url, durable=False)
-    metadata.create_all(engine)
-    engine.dispose()
     training = replace(CASE.training, collected=lambda events: None)
     monkeypatch.setattr("usecases.training", lambda name: training)
     monkeypatch.setattr("pipelines.steps.RETRY_DELAYS", [0.0, 0.0])
     monkeypatch.setattr(responding, "known_facts", lambda *_: Facts(datetime.now(UTC), (), 0, 10**6, NOW, 0))
-    return found
+    return silent_platform
 
 
 @pytest.fixture

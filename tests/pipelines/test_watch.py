@@ -8,10 +8,8 @@ import httpx
 import pytest
 from toy.toy_case import CASE
 
-from orrery import settings as settings_module
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
-from orrery.adapters.prediction_log import metadata
 from orrery.adapters.watch_log import WatchLog
 from orrery.retraining import DECLINED, STARTED, Alert
 from orrery.watching import Watched
@@ -22,19 +20,14 @@ ALERT = Alert(name="DriftSustained", started_at=FIRST, fingerprint="f1", summary
 
 
 @pytest.fixture
-def configured(prefect_url, home, monkeypatch):
+def configured(silent_platform, prefect_url, monkeypatch):
     """Settings of a platform that has answered nothing, and a deployment of `respond`."""
-    monkeypatch.setenv("ORRERY_PREFECT__URL", prefect_url)
-    settings_module.settings.cache_clear()
-    found = settings_module.settings()
-    engine = open_database(found.log_url, durable=False)
-    metadata.create_all(engine)
-    engine.dispose()
-    monkeypatch.setattr("usecases.case", lambda name: CASE)
+    monkeypatch.setattr("usecases.training", lambda name: CASE.training)
+    monkeypatch.setattr("usecases.serving", lambda name: CASE.serving)
     with httpx.Client(base_url=prefect_url) as http:
         flow_id = http.post("/flows/", json={"name": "respond"}).json()["id"]
         http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
-    return found
+    return silent_platform
 
 
 @pytest.fixture
