@@ -101,7 +101,7 @@ class Orchestrator:
                 answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise OrchestratorUnavailable(
-                f"Prefect at {self._url} does not answer: {error}; `orrery up` starts it"
+                f"Prefect at {self._url} does not answer; start it with `orrery up`"
             ) from error
         if answer.is_server_error or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             raise OrchestratorUnavailable(f"Prefect at {self._url} answers {answer.status_code}; see `orrery status`")
