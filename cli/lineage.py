@@ -7,6 +7,8 @@ import typer
 
 from cli.console import emit
 from cli.gateway import CatalogueDown, ask_catalogue, ask_gateway
+from orrery.adapters.audit_log import AuditLog
+from orrery.retraining import caused
 from orrery.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ def lineage(
 ) -> None:
     """Where a prediction came from: request, features and their ages, model, run, data, code, label.
 
+    Where an alert asked for the model's release: which, and the window of traffic that it was about.
+
     Example: orrery lineage 0198c2f6a7d14b3e9a54c1f0d2b7e811
     """
     found = trace(settings(), prediction_id)
@@ -32,10 +36,12 @@ def trace(configured: Settings, prediction_id: str) -> dict[str, Any]:
     """The gateway's record of a prediction and, beside it, `training`: what MLflow knows of the model's run.
 
     `training` is None when no model answered, and says so when MLflow is away: the record itself does not need it.
+    `release` is what the audit log has of the version's release; it is beside the worker, and empty elsewhere.
     """
     found = ask_gateway(configured, f"/v1/predictions/{prediction_id}")
-    run_id = (found.get("model") or {}).get("run_id")
-    found["training"] = _run(configured, run_id) if run_id else None
+    model = found.get("model") or {}
+    found["training"] = _run(configured, model["run_id"]) if model.get("run_id") else None
+    found["release"] = caused(AuditLog(configured).records(), found["use_case"], model.get("digest", ""))
     return found
 
 
@@ -73,6 +79,8 @@ def tree(found: Mapping[str, Any]) -> "Tree":
     model = _branch(root, "model", found.get("model") or {"none": "rules answered"})
     if found["training"]:
         _branch(model, "training run", _without_intervals(found["training"]))
+    if found["release"]:
+        _branch(model, "release", found["release"])
     _branch(root, "label", found.get("label") or {"not yet": "labels arrive later"})
     return root
 

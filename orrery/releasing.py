@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.registry import Registry
 from orrery.errors import TransientError
-from orrery.lifecycle import Candidate, Passed, Refused, Release
+from orrery.lifecycle import Candidate, Check, Passed, Refused, Release
 from orrery.model_serving import ModelServing
 from orrery.promotion import Promoter, Promotion
 from orrery.retraining import REFUSED
@@ -56,6 +56,7 @@ def record_refusal(
     details = {
         "cause": cause,
         "reasons": list(refused.reasons),
+        "gate": _answers(refused.checks),
         "run_id": candidate.run_id,
         "digest": candidate.bundle.digest,
         "data_version": manifest.data_version,
@@ -65,15 +66,26 @@ def record_refusal(
 
 
 def deploy(
-    release: Release, serving: Serving, settings: Settings, actor: str = "", seconds: float = 15.0, cause: str = ""
+    release: Release,
+    serving: Serving,
+    settings: Settings,
+    actor: str = "",
+    seconds: float = 15.0,
+    cause: str = "",
+    checks: Sequence[Check] = (),
 ) -> Deployment:
     """Promote the release and wait, at most `seconds`, until a running gateway serves it. No gateway is no error.
 
-    `cause`: the key of the alert that asked for it, for the audit log.
+    For the audit log: `cause`, the key of the alert that asked for it, and `checks`, what the gate asked.
     Where the use case asks for a model server, the version is there and proven before the alias moves: raises
     ServingParityBroken or VersionRefused, or ModelServerUnavailable.
     """
-    return _switched(lambda promoter: promoter.promote(release), serving, settings, actor, seconds, cause)
+    about = ({"cause": cause} if cause else {}) | ({"gate": _answers(checks)} if checks else {})
+    return _switched(lambda promoter: promoter.promote(release), serving, settings, actor, seconds, about)
+
+
+def _answers(checks: Sequence[Check]) -> dict[str, bool]:
+    return {check.name: check.passed for check in checks}
 
 
 def promote(use_case: str, reference: str, settings: Settings, serving: Serving) -> Deployment:
@@ -92,10 +104,9 @@ def _switched(
     settings: Settings,
     actor: str = "",
     seconds: float = 15.0,
-    cause: str = "",
+    about: Mapping[str, Any] = {},
 ) -> Deployment:
     models = ModelServing(settings, serving)
-    about = {"cause": cause} if cause else {}
     promotion = move(Promoter(settings, actor=actor, ready=lambda version: {**models.ready(version), **about}))
     served, waited = wait_until_served(promotion.use_case, promotion.version, settings, seconds)
     if served == "serving":

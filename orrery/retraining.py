@@ -94,6 +94,26 @@ def history(records: Iterable[Mapping[str, Any]], use_case: str) -> tuple[tuple[
     return tuple(starts.values()), len(refused)
 
 
+def caused(records: Iterable[Mapping[str, Any]], use_case: str, digest: str) -> dict[str, Any]:
+    """What led to the release of the bundle with that digest, by the audit log; empty: it was never promoted.
+
+    Where an alert asked for it: the alert, the policy's reasons and the window of traffic that was watched last.
+    """
+    found: dict[str, Any] = {}
+    decisions: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        details = record["details"]
+        if record["subject"] != use_case:
+            continue
+        if record["action"] in {STARTED, SUGGESTED}:
+            decisions[details["cause"]] = details
+        elif record["action"] == "promote" and details.get("digest") == digest and not found:
+            found = {"promoted_at": record["at"], "actor": record["actor"], "before": details.get("before")}
+            decided = decisions.get(details.get("cause", ""), {})
+            found |= {name: decided[name] for name in ("alert", "window", "reasons") if decided.get(name)}
+    return found
+
+
 def cooldown_minutes(refusals: int, policy: RetrainSettings) -> float:
     """After so many refusals in a row."""
     doubled = policy.cooldown_minutes * 2.0 ** min(refusals, _MOST_DOUBLINGS)

@@ -111,7 +111,9 @@ def _conclude(
         return Completed(name=REFUSED, message="; ".join(verdict.reasons))
     made = step("register", lambda _: releasing.register(verdict, configured), retried=True)
     deployed = step(
-        "deploy", lambda _: releasing.deploy(made, case.serving, configured, actor, cause=cause), retried=True
+        "deploy",
+        lambda _: releasing.deploy(made, case.serving, configured, actor, cause=cause, checks=verdict.checks),
+        retried=True,
     )
     facts |= {"verdict": "promoted", "version": made.version, "gateway": deployed.served}
     facts |= {"previous": deployed.promotion.previous or "", "changed": deployed.promotion.changed}

@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.orchestrator import Orchestrator
 from orrery.adapters.watch_log import WatchLog
@@ -19,6 +20,7 @@ from orrery.settings import settings
 from orrery.telemetry import log_to_stderr
 from services.monitor.flows import Prefect
 from services.monitor.metrics import Monitor
+from services.monitor.release_metrics import ReleaseMetrics
 from services.monitor.watch_metrics import WatchMetrics
 from services.monitor.webhook import Webhook
 
@@ -76,11 +78,13 @@ def main() -> None:
     watch = WatchMetrics(
         WatchLog(open_database(current.log_url, current.log.durable)), current.watch.seconds, monitor.errors
     )
-    monitor.registry.register(watch)
+    releases = ReleaseMetrics(AuditLog(current), monitor.errors)
+    for collector in (watch, releases):
+        monitor.registry.register(collector)
     alerts = Webhook(Orchestrator(current), current.alerts_token, monitor.alerts)
     server = make_server(where.host, where.port, application(monitor.registry, alerts), _Server, _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    for poll in (monitor.poll, watch.poll):  # neither waits for what the other asks
+    for poll in (monitor.poll, watch.poll, releases.poll):  # none waits for what another asks
         threading.Thread(target=_poll_for_ever, args=(poll, where.poll_seconds, ended), daemon=True).start()
     sys.exit(ended.get())
 

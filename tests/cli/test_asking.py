@@ -16,6 +16,7 @@ from cli.main import main
 from cli.status import freshness, model_states, service_states
 from orrery import settings as settings_module
 from orrery.adapters.api_keys import KeyRing, open_keys
+from orrery.adapters.audit_log import AuditLog
 from orrery.settings import GatewaySettings, MlflowSettings, Settings
 
 RECORD = {
@@ -71,6 +72,25 @@ def test_lineage_of_a_degraded_answer(asking, stand_in):
 
     assert found["training"] is None
     assert "rules answered" in _text(tree(found))
+
+
+def test_lineage_tells_which_drift_caused_the_release(asking, stand_in):
+    stand_in.answer = _answers({"/v1/predictions/p1": (200, RECORD), "/api/2.0/mlflow/runs/get": (200, RUN)})
+    assert trace(asking, "p1")["release"] == {}
+    audit = AuditLog(asking)
+    window = {"first": "2020-01-01T00:00:00+00:00", "state": "drift"}
+    started = {"cause": "k", "alert": {"name": "DriftSustained"}, "window": window, "reasons": ["the policy is auto"]}
+    audit.append("retrain started", "something", started)
+    audit.append("promote", "other", {"digest": "d", "champion": "9", "cause": "k"})
+    audit.append("promote", "something", {"digest": "d", "champion": "3", "before": "2", "cause": "k"}, "a flow run")
+    audit.append("promote", "something", {"digest": "d", "champion": "3", "before": "4"}, "by hand, again")
+
+    found = trace(asking, "p1")
+    assert found["release"]["actor"] == "a flow run"
+    assert found["release"]["window"] == window
+    drawn = _text(tree(found))
+    for shown in ("DriftSustained", "state: drift", "before: 2"):
+        assert shown in drawn
 
 
 def test_an_unknown_prediction_is_said_in_the_gateways_words(asking, stand_in):
