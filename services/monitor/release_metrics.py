@@ -11,11 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from orrery.adapters.audit_log import AuditBroken, AuditLog
-from orrery.retraining import APPROVED, DECLINED, PROMOTED, REFUSED, STARTED, SUGGESTED
+from orrery.retraining import APPROVED, DECLINED, PROMOTED, REFUSED, STARTED, SUGGESTED, history
 
 _log = logging.getLogger(__name__)
 _DECISIONS = {STARTED: "started", SUGGESTED: "suggested", DECLINED: "declined", APPROVED: "approved"}
 _VERDICTS = {REFUSED: "refused", **dict.fromkeys(PROMOTED, "promoted")}
+_RESULTS = sorted({*_DECISIONS.values(), *_VERDICTS.values()})
 _Key = tuple[str, ...]
 
 
@@ -29,6 +30,7 @@ class ReleaseMetrics(Collector):
         self._retrainings: Mapping[_Key, int] = {}
         self._answers: Mapping[_Key, int] = {}
         self._successes: Mapping[str, float] = {}
+        self._refusals: Mapping[str, int] = {}
 
     def poll(self) -> None:
         """Look once."""
@@ -49,7 +51,11 @@ class ReleaseMetrics(Collector):
         self._sound, self._read = True, state
 
     def _count(self, records: list[dict[str, Any]]) -> None:
-        self._retrainings = Tally(key for record in records for key in _retraining(record))
+        found = Tally(key for record in records for key in _retraining(record))
+        # a counter that begins with 1 has not risen, for Prometheus
+        cases = sorted({record["subject"] for record in records if record["action"] in {*_DECISIONS, *_VERDICTS}})
+        self._retrainings = {(case, result): found[case, result] for case in cases for result in _RESULTS}
+        self._refusals = {case: history(records, case)[1] for case in cases}
         self._answers = Tally(key for record in records for key in _gate(record))
         self._successes = {
             record["subject"]: datetime.fromisoformat(record["at"]).timestamp()
@@ -70,11 +76,16 @@ class ReleaseMetrics(Collector):
         for counted, values in ((retrainings, self._retrainings), (gate, self._answers)):
             for key, value in sorted(values.items()):
                 counted.add_metric(key, value)
+        refusals = GaugeMetricFamily(
+            "retrain_refusals_in_a_row", "Releases that alerts started and the gate refused", labels=("use_case",)
+        )
         for name, at in self._successes.items():
             success.add_metric((name,), at)
+        for name, number in self._refusals.items():
+            refusals.add_metric((name,), number)
         sound = GaugeMetricFamily("audit_log_sound", "0: a record was edited, removed or cannot be read")
         sound.add_metric((), float(self._sound))
-        yield from (retrainings, gate, success, sound)
+        yield from (retrainings, gate, success, refusals, sound)
 
 
 def _retraining(record: Mapping[str, Any]) -> Iterator[_Key]:

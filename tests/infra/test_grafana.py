@@ -72,11 +72,12 @@ def test_dashboards_lead_to_each_other_and_to_the_alerts(dashboard):
 
 
 @each_dashboard
-def test_deploys_are_drawn(dashboard):
-    [deploys] = dashboard["annotations"]["list"]
+def test_deploys_and_retrainings_are_drawn(dashboard):
+    deploys, retrainings = dashboard["annotations"]["list"]
 
-    assert re.fullmatch(r"changes\(model_loaded_timestamp_seconds\{.*\}\[1m\]\) > 0", deploys["expr"])
-    assert deploys["enable"]
+    for drawn, metric in ((deploys, "model_loaded_timestamp_seconds"), (retrainings, "retrain_total")):
+        assert re.fullmatch(rf"changes\({metric}\{{.*\}}\[1m\]\) > 0", drawn["expr"])
+        assert drawn["enable"]
 
 
 @each_dashboard

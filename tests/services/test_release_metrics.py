@@ -10,6 +10,8 @@ from orrery.adapters.audit_log import AuditLog
 from orrery.settings import Settings
 from services.monitor.release_metrics import ReleaseMetrics
 
+RESULTS = ("started", "suggested", "declined", "approved", "refused", "promoted")
+
 
 @pytest.fixture
 def audit(tmp_path):
@@ -44,10 +46,8 @@ def test_retrainings_are_counted_by_what_became_of_them(audit, shown):
     audit.append("key added", "a", {})
 
     counted = {result: shown("retrain_total", use_case="a", result=result) for result in RESULTS}
-    assert counted == {"declined": 2, "started": 1, "refused": 1, "promoted": 1, "suggested": None, "approved": None}
-
-
-RESULTS = ("started", "suggested", "declined", "approved", "refused", "promoted")
+    assert shown("retrain_refusals_in_a_row", use_case="a") == 0  # a promotion came after it
+    assert counted == {"declined": 2, "started": 1, "refused": 1, "promoted": 1, "suggested": 0, "approved": 0}
 
 
 def test_what_the_gate_asked_is_counted_and_a_promotion_by_hand_is_no_success(audit, shown):
@@ -78,3 +78,11 @@ def test_a_chain_that_was_edited_is_told_and_what_was_read_stays(audit, shown, c
     audit.append("retrain declined", "a", {"cause": "k"})
     assert shown("audit_log_sound") == 1
     assert shown("retrain_total", use_case="a", result="declined") == 1
+
+
+def test_refusals_in_a_row_are_told(audit, shown):
+    for cause in ("k", "l"):
+        audit.append("retrain started", "a", {"cause": cause})
+        audit.append("release refused", "a", {"cause": cause})
+
+    assert shown("retrain_refusals_in_a_row", use_case="a") == 2
