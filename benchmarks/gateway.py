@@ -102,7 +102,7 @@ def measure(
         batch = [next(rest) for _ in range(wanted)]
         before = _stages(settings)
         started = time.perf_counter()
-        sent = asyncio.run(_send(settings, use_case, key, batch, rate or 50))
+        sent = asyncio.run(send(settings, use_case, key, batch, rate or 50))
         took = time.perf_counter() - started
         if rate:
             rows.append(_row(rate, sent, took, before, _stages(settings)))
@@ -116,7 +116,8 @@ def measure(
     return result | {"target": {"rate": wanted, "p99_ms": most}, "passed": passed}
 
 
-async def _send(settings: Settings, use_case: str, key: str, bodies: Sequence[bytes], rate: float) -> list[Sent]:
+async def send(settings: Settings, use_case: str, key: str, bodies: Sequence[bytes], rate: float) -> list[Sent]:
+    """Bodies to a gateway at a rate, in an open loop."""
     client = OpenLoop(settings.gateway.host, settings.gateway.port, f"/v1/{use_case}/predict", key)
     sent = await client.send(bodies, rate)
     client.close()
