@@ -44,6 +44,7 @@ story: setup  ## what the README promises of the demo, asked of the platform tha
 
 # an installation of its own, with little data and less patience; the platform of `demo` must be down, its ports are taken
 loop: setup  ## a changed world: alert, retraining, gate and a better champion, without hands (LOOP=options)
+	@if [ -d var/loop ]; then ORRERY_HOME=var/loop $(BIN)/orrery down && rm -rf var/loop; fi
 	ORRERY_HOME=var/loop ORRERY_TRAINING__TRIALS=1 ORRERY_PREFECT__SCHEDULES=false \
 	ORRERY_GATEWAY__MODEL_SERVER=in_process ORRERY_RETRAIN__COOLDOWN_MINUTES=1 ORRERY_RETRAIN__LABELS=3000 $(BIN)/orrery loop $(LOOP)
 
@@ -58,6 +59,7 @@ up:  ## start the platform in containers, and wait for its first models
 down:  ## stop what runs, containers and the demo's processes; data stay
 	@if docker info >/dev/null 2>&1; then docker compose down --remove-orphans; fi
 	@if [ -x $(BIN)/orrery ]; then $(BIN)/orrery down; fi
+	@if [ -x $(BIN)/orrery ] && [ -d var/loop ]; then ORRERY_HOME=var/loop $(BIN)/orrery down; fi
 
 ps:  ## the containers
 	@docker compose ps --all
@@ -100,7 +102,7 @@ check: setup  ## format, lint, types, imports, images and configuration, claims
 
 test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -m "not e2e and not containers" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(BIN)/python -m pytest -m "not e2e and not containers and not loop" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report
 
 e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine

@@ -58,9 +58,10 @@ def loop(
     from cli.demo import started
 
     configured = settings()
-    started(configured)
     story = Story()
-    found = _Loop(configured, use_case, story).run(change, quiet_days, most_days, days_after, refused)
+    told = _Loop(configured, use_case, story)
+    started(configured)
+    found = told.run(change, quiet_days, most_days, days_after, refused)
     TIMELINE.parent.mkdir(parents=True, exist_ok=True)
     TIMELINE.write_text(json.dumps(found, indent=1) + "\n")
     if as_json:
@@ -79,6 +80,8 @@ class _Loop:
         if self.training.collected is None:
             raise LoopBroken(f"{use_case} does not learn from what was served; choose a use case that does")
         self._engine = open_database(configured.log_url, configured.log.durable)
+        if any(self._audited()):
+            raise LoopBroken(f"{configured.home} has had releases of {use_case}; set ORRERY_HOME to a new folder")
         self._told = 0
         self._watching: str | None = None
 

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cli.main import main
 from cli.timeline import BEFORE, NEW, OLD, LoopBroken, Story, better, by_champion
+from orrery.adapters.audit_log import AuditLog
+from orrery.settings import settings
 from orrery.watching import Quality, Watched
 
 CHANGED = datetime(2018, 6, 20, tzinfo=UTC)
@@ -31,6 +34,18 @@ def test_a_part_without_a_window_and_a_champion_that_is_no_better_are_failures()
         by_champion([window(-1, "1", 0.8), window(0, "1", 0.6)], CHANGED, "1", "2")
     with pytest.raises(LoopBroken, match=r"0\.5 with the new champion and 0\.5 with the old"):
         better({OLD: {"ap": 0.5}, NEW: {"ap": 0.5}}, "ap")
+
+
+def test_a_home_with_a_history_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ORRERY_HOME", str(tmp_path))
+    settings.cache_clear()
+    AuditLog(settings()).append("promote", "fraud", {"champion": "1"})
+    with pytest.raises(SystemExit) as ended:
+        main(["loop", "fraud"])
+    settings.cache_clear()
+    assert ended.value.code != 0
+    assert "ORRERY_HOME" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_moments_are_told_and_kept(capsys):
