@@ -193,7 +193,7 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
 def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: Fitted, settings: Settings) -> Bundle:
     """Write the manifest. Its reference is what came while the rows it is judged on did, unless that is little."""
     from orrery.adapters.model_server import load_model
-    from orrery.reference import golden_rows, importances, reference_histograms
+    from orrery.reference import golden_rows, importances, reference_histograms, reference_samples
 
     names = list(case.serving.feature_names)
     moments = split.train[case.training.moment]
@@ -219,8 +219,11 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     if len(usual) < case.training.watching.rows:
         usual = split.train
     seen = score(case.training.inputs_of(usual, names)) if usual is split.usual else outputs
+    inputs = usual[names].to_numpy(np.float32)
+    units = usual[case.training.unit].to_numpy() if case.training.watching.unit else None
     known = {
-        "reference": reference_histograms(usual[names].to_numpy(np.float32), names, seen),
+        "reference": reference_histograms(inputs, names, seen),
+        "samples": reference_samples(inputs, names, seen, case.training.watching.sampled, units),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),
     }
