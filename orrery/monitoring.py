@@ -1,5 +1,6 @@
 """Looks at served traffic, window by window of event time, and says whether it is what the model learned from."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,7 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests
     if not len(seen.scores) or seen.digest is None or seen.run_id is None:
         answers = "no answer" if not seen.rows else f"{seen.rows} answers, none of them by a model with its features"
         return replace(about, reasons=(answers,))
-    about = replace(about, quality=_quality(seen, watching))
+    about = replace(about, quality=_quality(case, about, seen, traffic))
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
@@ -149,19 +150,32 @@ def _reasons(
         yield f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual"
 
 
-def _quality(seen: Traffic, watching: Watching) -> Quality | None:
+def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog) -> Quality | None:
+    watching = case.training.watching
     if watching.quality is None:
         return None
     arrived = ~np.isnan(seen.labels)
     claims = watching.probability
+    realised = (
+        {**watching.quality(seen.scores, seen.labels), **_answered(case, about, traffic)} if arrived.any() else {}
+    )
     return Quality(
         labelled=int(arrived.sum()),
         maturity=float(arrived.mean()),
         lag_seconds=float(np.median(seen.lags)) if len(seen.lags) else None,
-        realised=dict(watching.quality(seen.scores, seen.labels)) if arrived.any() else {},
+        realised=realised,
         estimated=estimated(seen.scores)[0] if claims else {},
         parted=parted(seen.scores, seen.labels) if claims and arrived.sum() >= watching.rows else (),
     )
+
+
+def _answered(case: Case, about: Watched, traffic: TrafficLog) -> Mapping[str, float]:
+    """What the whole answers were worth, by all feedback to them."""
+    if case.training.watching.answered is None:
+        return {}
+    answers, feedback = traffic.said(case.name, about.first, about.last)
+    told = [case.serving.feedback.model_validate_json(each) for each in feedback]
+    return case.training.watching.answered([json.loads(each) for each in answers], told)
 
 
 def row(window: Watched) -> dict[str, object]:

@@ -50,7 +50,10 @@ def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) 
 def reference_samples(
     inputs: Array, names: Sequence[str], outputs: Outputs, sampled: Sequence[str], units: Array | None
 ) -> dict[str, list[Any]]:
-    """Some rows of the features and outputs `sampled`; of every unit, shape (n,), the first, where units are given."""
+    """Some rows of the features and outputs `sampled`; where units are given, shape (n,), the first of every unit.
+
+    A unit is what a window has one row of: a reference that is thinned in another way is of another kind.
+    """
     columns = {**{name: inputs[:, column] for column, name in enumerate(names)}, **outputs}
     rows = np.arange(len(inputs)) if units is None else np.sort(np.unique(units, return_index=True)[1])
     found = thinned({name: columns[name][rows] for name in sampled})

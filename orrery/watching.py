@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from orrery.usecase import Array
 
 MATURE = 0.9
@@ -55,7 +57,9 @@ class Watching:
     sampled: tuple[str, ...] = ()
     """features and outputs of a few values a row, of which rows are kept with the model"""
     unit: str | None = None
-    """the view whose entity asks, where answers to one are alike: its first row alone is in a sample"""
+    """the view whose entity asks, where answers to one are alike: its first row of a window alone is in a sample"""
+    answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None
+    """answers, all feedback to them -> metrics that a label a row does not tell"""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ class TrafficLog(LogReader):
             sample=_sample(mine, watching),
         )
 
+    def said(self, use_case: str, first: datetime, last: datetime) -> tuple[list[str], list[str]]:
+        """The answers to events of [first, last) and all feedback to them, JSON, each in the order it was logged."""
+        asked, told = predictions.c, labels.c
+        inside = (asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        same = (told.use_case == asked.use_case) & (told.identity == asked.identity)
+        answers = self._rows(select(asked.answer).where(*inside).order_by(asked.sequence))
+        feedback = select(told.feedback).select_from(predictions.join(labels, same)).where(*inside)
+        return [row.answer for row in answers], [row.feedback for row in self._rows(feedback.order_by(told.sequence))]
+
     def answered(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
         """Request and latest feedback, JSON, of every answered event before `last`, in the order they were logged."""
         after = 0

@@ -288,6 +288,22 @@ def test_of_a_unit_only_its_first_row_is_in_the_sample(log):
     assert seen.sample["doubt"].tolist() == [2.0, 1.0]
 
 
+def test_whole_answers_and_all_feedback_to_them_tell_what_one_label_a_row_does_not(log):
+    log.day(0, labelled=True, answer='{"shown": 3}')
+    log.label("0-0", 0.0, START + DAY)
+    log.label("elsewhere", 1.0, START + DAY)
+    log.day(1, rows=9, labelled=True)
+
+    def told(answers, feedback):
+        return {"shown": sum(each["shown"] for each in answers), "told": len(feedback)}
+
+    case = replace(TOY, training=replace(TOY.training, watching=replace(TOY.training.watching, answered=told)))
+    [window] = log.watch(case)
+    assert window.quality.realised["shown"] == 3 * ROWS
+    assert window.quality.realised["told"] == ROWS + 1
+    assert "auc" in window.quality.realised
+
+
 def test_a_window_written_before_there_were_measures_is_still_read(log):
     log.day(0)
     log.day(1, rows=9)
