@@ -59,7 +59,7 @@ class TrafficLog(LogReader):
         self, use_case: str, first: datetime, last: datetime, names: Sequence[str], watching: Watching
     ) -> Traffic:
         """The answers to events of [first, last). Those of another version than most were answered by are left out."""
-        found = self._rows(_window(use_case, first, last))
+        found = self._rows(_window(use_case, first, last, sampled=bool(watching.sampled)))
         whole = [row for row in found if not row.degraded and row.features and row.score is not None]
         versions = [(row.model_version, row.digest, row.run_id) for row in whole]
         most = max(set(versions), key=versions.count, default=(None, None, None))
@@ -95,12 +95,13 @@ class TrafficLog(LogReader):
             after = page[-1].sequence
 
 
-def _window(use_case: str, first: datetime, last: datetime) -> Select[Any]:
+def _window(use_case: str, first: datetime, last: datetime, *, sampled: bool) -> Select[Any]:
     asked, told = predictions.c, labels.c
+    more = (asked.sources, asked.outputs) if sampled else ()
     return (
         with_latest_label(
             asked.event_time, asked.model_version, asked.digest, asked.run_id, asked.degraded, asked.score,
-            asked.features, asked.sources, asked.outputs, told.label, told.arrived_at,
+            asked.features, told.label, told.arrived_at, *more,
         )
         .where(asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
         .order_by(asked.sequence)

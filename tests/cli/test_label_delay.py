@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import usecases
+from cli import replay as replay_module
 from cli.label_delay import SIGMA, DelayRefused, LabelDelay, delayed
-from cli.replay import write_script
+from cli.replay import read_script, write_script
 from orrery.usecase import SourceRequest, silent
 
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
@@ -103,6 +104,23 @@ def test_labels_move_requests_stay_and_all_are_in_order(said):
         assert SERVING.label_arrival(body) == moment == asked[SERVING.identity(body)] + delay.of(SERVING.identity(body))
     truth = {SERVING.identity(body): SERVING.label(body) for _, kind, body in said if kind == "feedback"}
     assert {SERVING.identity(body): SERVING.label(body) for _, body in told} == truth
+
+
+def test_a_replay_reads_as_far_back_as_a_label_in_it_can_come_from(asking, stand_in, monkeypatch):
+    stand_in.answer = lambda *_: (200, {})
+    reader = TRAINING.sources[next(iter(TRAINING.sources))]
+    rows = TRAINING.validate(reader(SourceRequest("", sample=True), silent))
+    moments = rows[TRAINING.moment]
+
+    def read(configured, use_case, first, last):
+        return rows[(moments >= first) & (moments < last)]
+
+    monkeypatch.setattr(replay_module, "_rows", read)
+    first = moments.min().to_pydatetime() + 2 * WEEK
+    script = read_script(asking, "fraud", first, first + DAY, None, (), LabelDelay(2 * WEEK))
+    told = {event.identity for event in script.events if event.kind == "feedback"}
+    earlier = rows[(moments >= first - 2 * WEEK) & (moments < first - 2 * WEEK + DAY)]
+    assert told == {str(each) for each in earlier[TRAINING.identity]} != set()
 
 
 def test_a_replay_that_goes_on_sends_each_label_once(said):
