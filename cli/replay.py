@@ -13,6 +13,7 @@ from cli.console import emit, say, screen
 from cli.drift_option import Drift, drifted
 from cli.gateway import check_gateway
 from cli.keys import client_key
+from cli.label_delay import LabelDelay, delayed
 from cli.tally import Online, Tally
 from cli.traffic import Event, Pace, React, Target, by_rate, by_speed, send
 from orrery.errors import OrreryError
@@ -52,6 +53,9 @@ def replay(
     drift: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE@DATE: the world changes on that day; repeatable")
     ] = None,
+    label_delay: Annotated[
+        str | None, typer.Option(help="7d, lognormal or lognormal:MEDIAN,SIGMA: how long each label takes")
+    ] = None,
     clients: Annotated[
         bool, typer.Option("--clients/--no-clients", help="simulated clients react, where the use case has them")
     ] = True,
@@ -64,15 +68,23 @@ def replay(
     Simulated clients click on what they are shown; what these clicks teach the online store, no data set knows, so
     `orrery parity` holds for replays without them. The exit status is 1 when an event failed.
 
-    --drift changes the rows on their way, from its day on; what there is to choose from, a wrong name tells.
+    --drift changes the rows on their way, from its day on; what there is to choose from, a wrong name tells. Of fraud:
+    amount=1.3 (all amounts rise), new-pattern=terminal-ring (frauds of a kind that was not there, truly labelled), and
+    wrong-labels=0.3 (a share of the labels says the opposite).
+
+    --label-delay has labels arrive later or sooner than the data set says: all after 7d (or 36h, 90m), or each after a
+    time of its own, log-normal around the use case's delay with a sigma of 0.5, unless lognormal:MEDIAN,SIGMA says
+    otherwise. A label takes as long in each replay. What the store learns then, no data set knows either.
 
     Example: orrery replay fraud --from 2018-09-12 --to 2018-09-13 --rate 100 --drift amount=1.3@2018-09-12
     """
     if rate and speed:
         raise WrongPace("give --rate or --speed, not both")
     start = first.replace(tzinfo=UTC)
-    changes = [Drift.read(each, usecases.training(use_case)) for each in drift or ()]
-    script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit, changes)
+    training = usecases.training(use_case)
+    changes = [Drift.read(each, training) for each in drift or ()]
+    delay = LabelDelay.read(label_delay, training) if label_delay else None
+    script = read_script(settings(), use_case, start, last.replace(tzinfo=UTC), limit, changes, delay)
     pace = by_speed(speed, start) if speed else by_rate(rate or 50.0)
     result = run(settings(), use_case, script, pace, clients=clients)
     emit(result, as_json, title=f"replay of {use_case}")
@@ -86,6 +98,7 @@ def read_script(
     last: datetime,
     limit: int | None,
     changes: Sequence[Drift] = (),
+    delay: LabelDelay | None = None,
 ) -> Script:
     """The events of [first, last): requests of that time, and labels that arrive in it, also of earlier requests.
 
@@ -93,8 +106,9 @@ def read_script(
     """
     check_gateway(configured)
     serving, training = usecases.serving(use_case), usecases.training(use_case)
-    rows = drifted(_rows(configured, use_case, first - training.label_delay, last), changes, training)
-    script = write_script(serving, training.requests(rows), first, last, limit)
+    earliest = first - (delay.longest if delay else training.label_delay)
+    said = training.requests(drifted(_rows(configured, use_case, earliest, last), changes, training))
+    script = write_script(serving, delayed(said, delay, serving) if delay else said, first, last, limit)
     if not script.events:
         raise NothingToReplay(f"{use_case} has no event from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}")
     return script

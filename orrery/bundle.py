@@ -65,6 +65,8 @@ class Manifest(_Frozen):
     reference: dict[str, Histogram]
     importance: dict[str, float] = {}
     """feature -> share of the watched output that hangs on it; all together 1"""
+    samples: dict[str, list[Any]] = {}
+    """rows of what the model was judged on, by feature or output, which the watch compares traffic with"""
     golden: Golden
     files: dict[str, str]
     """relative path -> sha256"""

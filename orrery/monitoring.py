@@ -1,5 +1,6 @@
 """Looks at served traffic, window by window of event time, and says whether it is what the model learned from."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,9 @@ from orrery.adapters.watch_log import WatchLog
 from orrery.bundle import Manifest
 from orrery.drift import column_drift, columns_drift, drifted_share
 from orrery.quality import estimated, parted
+from orrery.two_samples import thinned
 from orrery.usecase import Array, Case, Progress, Serving, silent
-from orrery.watching import ColumnDrift, Quality, State, Watched, Watching
+from orrery.watching import ColumnDrift, Measure, Quality, Sample, State, Watched, Watching
 
 Manifests = Callable[[str, str], Manifest]
 """run, digest -> what its bundle says of itself"""
@@ -95,20 +97,21 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests
     """What one window says, by itself."""
     watching, names = case.training.watching, case.serving.feature_names
     last = first + watching.window
-    seen = traffic.between(case.name, first, last, names)
+    seen = traffic.between(case.name, first, last, names, watching)
     about = Watched(case.name, first, last, seen.version, "no data", seen.rows, seen.degraded)
     if not len(seen.scores) or seen.digest is None or seen.run_id is None:
         answers = "no answer" if not seen.rows else f"{seen.rows} answers, none of them by a model with its features"
         return replace(about, reasons=(answers,))
-    about = replace(about, quality=_quality(seen, watching))
+    about = replace(about, quality=_quality(case, about, seen, traffic))
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
-    inputs, score = compared(case.serving, manifests(seen.run_id, seen.digest), seen.inputs, seen.scores)
-    share = drifted_share(inputs)
-    reasons = tuple(_reasons(inputs, score, share, watching))
+    manifest = manifests(seen.run_id, seen.digest)
+    inputs, score = compared(case.serving, manifest, seen.inputs, seen.scores)
+    share, measures = drifted_share(inputs), measured(watching, manifest, seen.sample)
+    reasons = (*_reasons(inputs, score, share, watching), *_apart(measures))
     state: State = "drift" if reasons else "stable"
-    return replace(about, state=state, inputs=inputs, score=score, share=share, reasons=reasons)
+    return replace(about, state=state, inputs=inputs, score=score, measures=measures, share=share, reasons=reasons)
 
 
 def compared(
@@ -119,6 +122,20 @@ def compared(
     reference = manifest.reference.get(watched)
     score = column_drift(watched, reference, scores) if reference else None
     return columns_drift(manifest.reference, serving.feature_names, inputs, manifest.importance), score
+
+
+def measured(watching: Watching, manifest: Manifest, window: Sample) -> tuple[Measure, ...]:
+    """What the use case measures by itself; nothing where the model kept no rows for it, or the log has none."""
+    reference = {name: np.asarray(rows) for name, rows in manifest.samples.items()}
+    if watching.measures is None or not set(watching.sampled) <= reference.keys() & window.keys():
+        return ()
+    return tuple(watching.measures(thinned(window), reference))
+
+
+def _apart(measures: Sequence[Measure]) -> Iterator[str]:
+    for each in measures:
+        if each.drifted:
+            yield f"{each.feature}: {each.method} {each.value:.3f}, at most {each.threshold:.3f} is usual"
 
 
 def _reasons(
@@ -133,19 +150,32 @@ def _reasons(
         yield f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual"
 
 
-def _quality(seen: Traffic, watching: Watching) -> Quality | None:
+def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog) -> Quality | None:
+    watching = case.training.watching
     if watching.quality is None:
         return None
     arrived = ~np.isnan(seen.labels)
     claims = watching.probability
+    realised = (
+        {**watching.quality(seen.scores, seen.labels), **_answered(case, about, traffic)} if arrived.any() else {}
+    )
     return Quality(
         labelled=int(arrived.sum()),
         maturity=float(arrived.mean()),
         lag_seconds=float(np.median(seen.lags)) if len(seen.lags) else None,
-        realised=dict(watching.quality(seen.scores, seen.labels)) if arrived.any() else {},
+        realised=realised,
         estimated=estimated(seen.scores)[0] if claims else {},
         parted=parted(seen.scores, seen.labels) if claims and arrived.sum() >= watching.rows else (),
     )
+
+
+def _answered(case: Case, about: Watched, traffic: TrafficLog) -> Mapping[str, float]:
+    """What the whole answers were worth, by all feedback to them."""
+    if case.training.watching.answered is None:
+        return {}
+    answers, feedback = traffic.said(case.name, about.first, about.last)
+    told = [case.serving.feedback.model_validate_json(each) for each in feedback]
+    return case.training.watching.answered([json.loads(each) for each in answers], told)
 
 
 def row(window: Watched) -> dict[str, object]:
@@ -162,6 +192,7 @@ def row(window: Watched) -> dict[str, object]:
         "state": window.state + (" (sustained)" if window.sustained else ""),
         "drifted share": round(window.share, 3),
         "score PSI": round(window.score.psi, 3) if window.score else None,
+        **{f"{each.feature} {each.method}": round(each.value, 3) for each in window.measures},
         "labels": f"{quality.maturity:.0%}" if quality else "",
         **shown,
         **promised,

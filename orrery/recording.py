@@ -24,6 +24,8 @@ from orrery.usecase import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FEW = 32
+"""values a row, up to which the log keeps an output"""
 _WORST: tuple[FeatureStatus, ...] = ("present", "stale", "missing", "unavailable")
 
 
@@ -92,7 +94,7 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
     """The row that the log keeps of it."""
     served = work.served if answer.model_version is not None else None
     manifest = served.model.manifest if served else None
-    outputs = {name: float(values[0]) for name, values in (work.outputs or {}).items() if values.ndim == 1}
+    outputs = {name: values[0].tolist() for name, values in (work.outputs or {}).items() if _is_small(values)}
     score = outputs.get(serving.monitored_output)
     return PredictionRecord(
         prediction_id=answer.prediction_id,
@@ -116,6 +118,10 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
         outputs=json.dumps(outputs) if served else None,
         answer=answer.model_dump_json(),
     )
+
+
+def _is_small(values: Array) -> bool:
+    return values.ndim == 1 or (values.ndim == 2 and values.shape[1] <= _FEW)
 
 
 def _named(names: Sequence[str], inputs: Array | None) -> str | None:

@@ -1,10 +1,12 @@
 """What a bundle remembers of its training rows: frozen histograms for drift, golden rows for reloading."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from orrery.bundle import Golden, Histogram
+from orrery.two_samples import thinned
 from orrery.usecase import Array, Outputs
 
 MOST_BINS = 20
@@ -43,6 +45,19 @@ def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) 
         **{name: values for name, values in outputs.items() if values.ndim == 1},
     }
     return {name: histogram(values, frozen_edges(values)) for name, values in columns.items()}
+
+
+def reference_samples(
+    inputs: Array, names: Sequence[str], outputs: Outputs, sampled: Sequence[str], units: Array | None
+) -> dict[str, list[Any]]:
+    """Some rows of the features and outputs `sampled`; where units are given, shape (n,), the first of every unit.
+
+    A unit is what a window has one row of: a reference that is thinned in another way is of another kind.
+    """
+    columns = {**{name: inputs[:, column] for column, name in enumerate(names)}, **outputs}
+    rows = np.arange(len(inputs)) if units is None else np.sort(np.unique(units, return_index=True)[1])
+    found = thinned({name: columns[name][rows] for name in sampled})
+    return {name: np.round(values.astype(np.float64), 6).tolist() for name, values in found.items()}
 
 
 def importances(

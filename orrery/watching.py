@@ -1,17 +1,39 @@
 """How served traffic is watched, and what the watch says of a window: values that pass to its log and its readers."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from orrery.usecase import Array
 
 MATURE = 0.9
 """the share of a window's rows whose label has arrived from which its realised quality counts"""
 State = Literal["no data", "few rows", "stable", "drift"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How far a window is from what the model was judged on, in a way that no single column shows."""
+
+    feature: str
+    """what of the traffic; no input has that name"""
+    method: str
+    value: float
+    threshold: float
+    """what less than one window in a thousand without drift exceeds at this number of rows"""
+
+    @property
+    def drifted(self) -> bool:
+        return self.value > self.threshold
+
+
+Sample = Mapping[str, "Array"]
+"""Rows by the name of what they hold: arrays of the same first axis, a few values a row."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,14 @@ class Watching:
     """watched outputs, labels, both of shape (n,), NaN where no label has arrived -> metrics"""
     probability: bool = False
     """whether the watched output is the probability that the label is 1: quality can then be estimated before labels"""
+    measures: Callable[[Sample, Sample], Sequence[Measure]] | None = None
+    """rows of `sampled` of a window, and of what the model was judged on -> how far they are apart"""
+    sampled: tuple[str, ...] = ()
+    """features and outputs of a few values a row, of which rows are kept with the model"""
+    unit: str | None = None
+    """the view whose entity asks, where answers to one are alike: its first row of a window alone is in a sample"""
+    answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None
+    """answers, all feedback to them -> metrics that a label a row does not tell"""
 
 
 @dataclass(frozen=True)
@@ -90,6 +120,8 @@ class Watched:
     degraded: int
     inputs: tuple[ColumnDrift, ...] = ()
     score: ColumnDrift | None = None
+    measures: tuple[Measure, ...] = ()
+    """of the use case's own; none in a window of a model that kept no rows for them"""
     share: float = 0.0
     """importance of the drifted inputs, of all inputs'"""
     quality: Quality | None = None
@@ -107,6 +139,7 @@ class Watched:
         values["first"], values["last"] = (datetime.fromisoformat(values[each]) for each in ("first", "last"))
         values["inputs"] = tuple(ColumnDrift(**each) for each in values["inputs"])
         values["score"] = ColumnDrift(**values["score"]) if values["score"] else None
+        values["measures"] = tuple(Measure(**each) for each in values.get("measures", ()))
         if values["quality"]:
             values["quality"] = Quality(**values["quality"] | {"parted": tuple(values["quality"]["parted"])})
         values["reasons"] = tuple(values["reasons"])

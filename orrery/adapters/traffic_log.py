@@ -1,7 +1,7 @@
 """Reads served traffic from the prediction log by event time, a window at once, with the labels that have arrived."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, select
 from orrery.adapters.prediction_log import LogReader, labels, predictions, with_latest_label
 from orrery.recording import micros
 from orrery.usecase import Array
+from orrery.watching import Sample, Watching
 
 _PAGE, _LAST = 5_000, 9
 
@@ -34,6 +35,8 @@ class Traffic:
     """shape (m,), NaN where none has arrived"""
     lags: Array
     """seconds from event to label's arrival, of those that have arrived"""
+    sample: Sample
+    """of those of the m rows that have all that the use case asks for, one row a unit"""
 
 
 class TrafficLog(LogReader):
@@ -52,9 +55,11 @@ class TrafficLog(LogReader):
         query = select(window).where(predictions.c.use_case == use_case).distinct().order_by(window.desc()).limit(most)
         return [_moment(row.window * micros_of) for row in self._rows(query)][::-1]
 
-    def between(self, use_case: str, first: datetime, last: datetime, names: Sequence[str]) -> Traffic:
+    def between(
+        self, use_case: str, first: datetime, last: datetime, names: Sequence[str], watching: Watching
+    ) -> Traffic:
         """The answers to events of [first, last). Those of another version than most were answered by are left out."""
-        found = self._rows(_window(use_case, first, last))
+        found = self._rows(_window(use_case, first, last, sampled=bool(watching.sampled)))
         whole = [row for row in found if not row.degraded and row.features and row.score is not None]
         versions = [(row.model_version, row.digest, row.run_id) for row in whole]
         most = max(set(versions), key=versions.count, default=(None, None, None))
@@ -70,7 +75,17 @@ class TrafficLog(LogReader):
             scores=np.array([row.score for row in mine], dtype=np.float64),
             labels=np.array([np.nan if row.label is None else row.label for row in mine], dtype=np.float64),
             lags=np.array([(row.arrived_at - row.event_time) / 1e6 for row in arrived]),
+            sample=_sample(mine, watching),
         )
+
+    def said(self, use_case: str, first: datetime, last: datetime) -> tuple[list[str], list[str]]:
+        """The answers to events of [first, last) and all feedback to them, JSON, each in the order it was logged."""
+        asked, told = predictions.c, labels.c
+        inside = (asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        same = (told.use_case == asked.use_case) & (told.identity == asked.identity)
+        answers = self._rows(select(asked.answer).where(*inside).order_by(asked.sequence))
+        feedback = select(told.feedback).select_from(predictions.join(labels, same)).where(*inside)
+        return [row.answer for row in answers], [row.feedback for row in self._rows(feedback.order_by(told.sequence))]
 
     def answered(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
         """Request and latest feedback, JSON, of every answered event before `last`, in the order they were logged."""
@@ -80,12 +95,13 @@ class TrafficLog(LogReader):
             after = page[-1].sequence
 
 
-def _window(use_case: str, first: datetime, last: datetime) -> Select[Any]:
+def _window(use_case: str, first: datetime, last: datetime, *, sampled: bool) -> Select[Any]:
     asked, told = predictions.c, labels.c
+    more = (asked.sources, asked.outputs) if sampled else ()
     return (
         with_latest_label(
             asked.event_time, asked.model_version, asked.digest, asked.run_id, asked.degraded, asked.score,
-            asked.features, told.label, told.arrived_at,
+            asked.features, told.label, told.arrived_at, *more,
         )
         .where(asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
         .order_by(asked.sequence)
@@ -106,6 +122,25 @@ def _inputs(rows: Sequence[Row[Any]], names: Sequence[str]) -> Array:
     values = (json.loads(row.features) for row in rows)
     given = [[np.nan if (value := each.get(name)) is None else value for name in names] for each in values]
     return np.array(given, dtype=np.float64).reshape(len(rows), len(names))
+
+
+def _sample(rows: Sequence[Row[Any]], watching: Watching) -> Sample:
+    """Empty where nothing is asked for, or no row has it all."""
+    if not watching.sampled:
+        return {}
+    chosen = _first_of_each(rows, watching.unit) if watching.unit else rows
+    said = [json.loads(row.features) | json.loads(row.outputs or "{}") for row in chosen]
+    whole = [each for each in said if all(each.get(name) is not None for name in watching.sampled)]
+    return {name: np.array([each[name] for each in whole]) for name in watching.sampled} if whole else {}
+
+
+def _first_of_each(rows: Sequence[Row[Any]], view: str) -> Sequence[Row[Any]]:
+    """The earliest row of every entity of a view."""
+    found: dict[Any, Row[Any]] = {}
+    for row in sorted(rows, key=lambda each: each.event_time):
+        stored: Mapping[str, Any] = json.loads(row.sources).get(view, {})
+        found.setdefault(stored.get("entity"), row)
+    return list(found.values())
 
 
 def _moment(number: int) -> datetime:

@@ -25,7 +25,10 @@ _SECONDS = 60.0
 """between two looks that far back, when no new window makes it look sooner"""
 _OF_A_FEATURE, _OF_A_METRIC = ("use_case", "feature"), ("use_case", "metric")
 _METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "drift_score": ("How far an input is from what the model learned from", (*_OF_A_FEATURE, "method")),
+    "drift_score": (
+        "How far an input, or what a use case measures, is from what the model was judged on",
+        (*_OF_A_FEATURE, "method"),
+    ),
     "drift_threshold": ("What chance alone seldom exceeds at this number of rows", _OF_A_FEATURE),
     "feature_missing_ratio": ("Rows without a value", _OF_A_FEATURE),
     "feature_importance_ratio": ("How much of the model's output hangs on it", _OF_A_FEATURE),
@@ -124,6 +127,9 @@ def _of_window(name: str, window: Watched) -> Iterator[_Sample]:
         yield "drift_share", (name,), window.share
     for column in sorted(window.inputs, key=lambda each: -each.importance)[:MOST_FEATURES]:
         yield from _of_input(name, column)
+    for each in window.measures:
+        yield "drift_score", (name, each.feature, each.method), each.value
+        yield "drift_threshold", (name, each.feature), each.threshold
     if window.score:
         yield "score_drift_score", (name,), window.score.psi
         yield "score_drift_threshold", (name,), window.score.threshold

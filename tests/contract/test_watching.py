@@ -25,6 +25,13 @@ def test_drift_can_be_sustained(case):
     assert watching.window.total_seconds() > 0
 
 
+def test_what_is_measured_has_rows_and_its_unit_is_read_with_every_request(case):
+    watching, serving = case.training.watching, case.serving
+    assert bool(watching.sampled) == (watching.measures is not None)
+    if watching.unit is not None:
+        assert watching.unit in {key.view for key in serving.keys(serving.example)}
+
+
 def test_requests_that_were_served_become_the_rows_they_were_made_of(case):
     training, serving = case.training, case.serving
     if training.collected is None:

@@ -18,6 +18,7 @@ from orrery.monitoring import floor, judge, row, watch
 from orrery.quality import classified
 from orrery.recording import micros
 from orrery.reference import reference_histograms
+from orrery.two_samples import mean_above
 from orrery.watching import Watched, Watching
 
 DAY = timedelta(days=1)
@@ -178,7 +179,7 @@ def test_a_label_said_twice_or_anew_counts_once_and_as_said_last(log):
     log.label("0-0", 1.0, START + DAY)
     log.label("0-0", 0.0, START + 2 * DAY)
     log.label("never asked", 1.0, START)
-    seen = log.traffic.between("toy", START, START + DAY, ("x",))
+    seen = log.traffic.between("toy", START, START + DAY, ("x",), Watching())
     assert np.isnan(seen.labels).sum() == ROWS - 1
     assert seen.labels[0] == 0
     assert len(seen.scores) == ROWS
@@ -242,6 +243,74 @@ def test_what_was_found_survives_its_json(log):
     log.day(1, rows=9)
     [window] = log.watch()
     assert Watched.from_json(window.to_json()) == window
+
+
+def above(window, reference):
+    return [mean_above("doubt", "mean", window["doubt"], reference["doubt"])]
+
+
+MEASURED = replace(
+    TOY, training=replace(TOY.training, watching=replace(TOY.training.watching, measures=above, sampled=("doubt",)))
+)
+SAMPLED = MANIFEST.model_copy(update={"samples": {"doubt": DRAW.normal(size=500).tolist()}})
+
+
+def test_what_the_use_case_measures_makes_a_drift_of_its_own_and_two_of_three_a_sustained_one(log):
+    for number, shift in enumerate((0, 1, 1)):
+        for value in DRAW.normal(shift, size=ROWS):
+            log.day(number + float(DRAW.random()), rows=1, outputs=json.dumps({"doubt": value, "list": [1.0, 2.0]}))
+    log.day(3, rows=9)
+    log.watch(MEASURED, lambda run, digest: SAMPLED)
+    assert log.states() == [("stable", False), ("drift", False), ("drift", True)]
+    newest = log.found.latest("toy")[0][1]
+    [measure] = newest.measures
+    assert (measure.feature, measure.method, measure.drifted) == ("doubt", "mean", True)
+    assert newest.reasons == (f"doubt: mean {measure.value:.3f}, at most {measure.threshold:.3f} is usual",)
+    assert row(newest)["doubt mean"] == round(measure.value, 3)
+    assert Watched.from_json(newest.to_json()) == newest
+
+
+def test_nothing_is_measured_where_the_model_kept_no_rows_or_the_log_has_none(log):
+    log.day(0, outputs=json.dumps({"doubt": 0.0}))
+    log.day(1)
+    log.day(2, rows=9)
+    for number, manifest in ((0, MANIFEST), (1, SAMPLED)):
+        window = judge(MEASURED, START + number * DAY, log.traffic, lambda run, digest, said=manifest: said)
+        assert (window.state, window.measures) == ("stable", ())
+
+
+def test_of_a_unit_only_its_first_row_is_in_the_sample(log):
+    for place, value in enumerate((3.0, 1.0, 2.0)):
+        sources = json.dumps({"who": {"entity": 7 if place < 2 else 8}})
+        log.day((5 - place) / 10, rows=1, sources=sources, outputs=json.dumps({"doubt": value}))
+    watching = replace(MEASURED.training.watching, unit="who")
+    seen = log.traffic.between("toy", START, START + DAY, ("x",), watching)
+    assert seen.sample["doubt"].tolist() == [2.0, 1.0]
+
+
+def test_whole_answers_and_all_feedback_to_them_tell_what_one_label_a_row_does_not(log):
+    log.day(0, labelled=True, answer='{"shown": 3}')
+    log.label("0-0", 0.0, START + DAY)
+    log.label("elsewhere", 1.0, START + DAY)
+    log.day(1, rows=9, labelled=True)
+
+    def told(answers, feedback):
+        return {"shown": sum(each["shown"] for each in answers), "told": len(feedback)}
+
+    case = replace(TOY, training=replace(TOY.training, watching=replace(TOY.training.watching, answered=told)))
+    [window] = log.watch(case)
+    assert window.quality.realised["shown"] == 3 * ROWS
+    assert window.quality.realised["told"] == ROWS + 1
+    assert "auc" in window.quality.realised
+
+
+def test_a_window_written_before_there_were_measures_is_still_read(log):
+    log.day(0)
+    log.day(1, rows=9)
+    [window] = log.watch()
+    before = json.loads(window.to_json())
+    assert before.pop("measures") == []
+    assert Watched.from_json(json.dumps(before)) == window
 
 
 def test_windows_follow_each_other_since_1970():

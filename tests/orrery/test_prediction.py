@@ -288,16 +288,21 @@ def test_the_fallback_knows_what_was_known(predictor):
     assert model is SERVED.model
 
 
-def test_a_payload_is_seen_by_the_model_and_not_logged(predictor):
+def test_a_payload_is_seen_by_the_model_and_not_logged_and_of_outputs_those_of_few_values(predictor):
     predictor.serving = replace(
         SERVING,
         features=lambda stored, e: np.array([e.number, 8, 9], np.float32),
-        score=lambda model, rows: {"score": rows[:, 2].astype(float), "list": rows[:, 1:]},
+        score=lambda model, rows: {
+            "score": rows[:, 2].astype(float),
+            "list": rows[:, 1:],
+            "many": np.zeros((1, 100)),
+            "mask": np.zeros((1, 2, 2)),
+        },
     )
     (answer,) = predict(predictor, Ask(number=3))
     (row,) = predictor.log.rows
     assert answer["score"] == 9.0
-    assert (json.loads(row.features), json.loads(row.outputs)) == ({"number": 3.0}, {"score": 9.0})
+    assert (json.loads(row.features), json.loads(row.outputs)) == ({"number": 3.0}, {"score": 9.0, "list": [8.0, 9.0]})
 
 
 def test_who_needs_nothing_stored_needs_no_store(predictor):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orrery.reference import MOST_BINS, frozen_edges, golden_rows, histogram, reference_histograms
+from orrery.reference import MOST_BINS, frozen_edges, golden_rows, histogram, reference_histograms, reference_samples
 
 
 @given(arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)))
@@ -43,6 +43,17 @@ def test_no_value_at_all_still_makes_a_histogram():
 def test_inputs_and_flat_outputs_are_remembered():
     inputs, outputs = np.zeros((5, 2), np.float32), {"score": np.arange(5.0), "wide": np.zeros((5, 3))}
     assert set(reference_histograms(inputs, ["a", "b"], outputs)) == {"a", "b", "score"}
+
+
+def test_a_sample_has_the_rows_of_features_and_outputs_together_and_one_of_each_unit():
+    numbers = np.arange(1_000.0)
+    inputs, outputs = numbers[:, None].astype(np.float32), {"pair": np.stack([numbers, -numbers], axis=1)}
+    found = reference_samples(inputs, ["a"], outputs, ("a", "pair"), None)
+    assert len(found["a"]) == 500
+    assert found["pair"] == [[each, -each] for each in found["a"]]
+    thin = reference_samples(inputs, ["a"], outputs, ("a",), np.arange(1_000) // 10)
+    assert thin == {"a": [float(each) for each in range(0, 1_000, 10)]}
+    assert reference_samples(inputs, ["a"], outputs, (), None) == {}
 
 
 def test_golden_rows_span_the_scores_exactly():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from toy import toy_case
@@ -16,6 +17,7 @@ from orrery.adapters.registry import Registry
 from orrery.lifecycle import Check, Passed, Refused, Snapshot
 from orrery.promotion import Promoter
 from orrery.usecase import Budget, Window
+from orrery.watching import Watching
 
 WINDOW = Window(START + timedelta(days=20), 10)
 GOOD, OTHER, BAD = Budget(1, 1), Budget(2, 1), Budget(1, 1, seed=13)
@@ -108,6 +110,19 @@ def test_a_first_release_is_registered_and_promoted(release, catalogue, tmp_path
     assert {"bundle", "plots", "verdict.json", "model_card.md"} <= files
     plots = {file.path for file in Registry(catalogue)._client.list_artifacts(version.run_id, "plots")}
     assert plots == {"plots/scores.png", "plots/slope.png"}
+
+
+def test_a_model_keeps_one_row_of_each_unit_and_window_of_what_it_was_judged_on(snapshot, store, catalogue):
+    watching = Watching(window=timedelta(days=2), rows=10, measures=lambda *_: (), sampled=("x", "score"), unit="toy")
+    case = replace(CASE, training=replace(CASE.training, watching=watching))
+    building.build_features(case, snapshot, store, catalogue)
+    split = building.split_rows(case, snapshot, WINDOW, store)
+    candidate = building.train(case, snapshot, WINDOW, Budget(trials=1, seconds=1), split, catalogue)
+    samples = candidate.bundle.manifest.samples
+    days = split.test["at"].dt.floor("2D")
+    first = split.test.assign(day=days).drop_duplicates(["who", "day"])
+    assert samples["x"] == np.round(first["x"].astype(float), 6).tolist()
+    assert len(samples["score"]) == len(first) > first["who"].nunique()
 
 
 def test_only_what_was_known_is_learned_from(release, snapshot, store, catalogue):

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 from orrery.adapters.database import open_database
 from orrery.adapters.prediction_log import LogUnavailable
 from orrery.adapters.watch_log import WatchLog
-from orrery.watching import ColumnDrift, Quality, Watched
+from orrery.watching import ColumnDrift, Measure, Quality, Watched
 from services.monitor.watch_metrics import MOST_FEATURES, WatchMetrics
 
 START, HOUR = datetime(2024, 5, 1, tzinfo=UTC), timedelta(hours=1)
@@ -124,6 +124,15 @@ def test_what_is_no_number_is_left_out(log, shown):
 
     assert {"drift_score", "drift_threshold", "label_lag_seconds"} & set(shown.all()) == set()
     assert shown("feature_missing_ratio", use_case="a", feature="amount") == 0.02
+
+
+def test_what_a_use_case_measures_has_a_method_of_its_own(log, shown):
+    log.write(replace(WINDOW, measures=(Measure("embedding", "mmd_rbf", 0.04, 0.01),)), WATCHED_AT)
+    shown.poll()
+
+    assert shown("drift_score", use_case="a", feature="embedding", method="mmd_rbf") == 0.04
+    assert shown("drift_threshold", use_case="a", feature="embedding") == 0.01
+    assert shown("drift_score", use_case="a", feature="amount", method="psi_ref_bins") == 0.31
 
 
 def test_the_most_important_inputs_have_series(log, shown):

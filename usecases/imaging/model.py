@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 
 from orrery.building import CHECKPOINTS
 from orrery.usecase import Array, Budget, Fitted, Progress, Split
-from usecases.imaging import classification, export, fit_plots, segmentation, strangeness
+from usecases.imaging import classification, export, fit_plots, segmentation, strangeness, watched
 from usecases.imaging.calibration import log_loss, operating_point, sigmoid, temperature
 from usecases.imaging.epochs import Course, Plan, first, processes, repeatable
 from usecases.imaging.network import CNN, EFFICIENTNET, Classifier, Segmentation, parameters
 from usecases.imaging.picture import SIDE, decode
 from usecases.imaging.region import boxes, crop
-from usecases.imaging.scoring import CENTRES, CLASSIFIER, PRECISION, SEGMENTATION, bits, describe
+from usecases.imaging.scoring import CENTRES, CLASSIFIER, EMBEDDING, PRECISION, SEGMENTATION, bits, describe
 from usecases.imaging.validation import header_auc, subgroups
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ def _learned(
             export.write(segmenter, SEGMENTATION, SIDE, ("lungs",), folder)
         np.save(folder / CENTRES, strange.centres)
         np.save(folder / PRECISION, strange.precision)
+        np.save(folder / EMBEDDING, watched.directions(pooled))
     return {
         "architecture": chosen.architecture,
         "region": "whole" if segmenter is None else "lungs",

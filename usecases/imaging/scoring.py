@@ -9,6 +9,7 @@ from usecases.imaging.region import boxes, crop, place
 
 SEGMENTATION, CLASSIFIER = "segmentation.onnx", "classifier.onnx"
 CENTRES, PRECISION = "strangeness_centres.npy", "strangeness_precision.npy"
+EMBEDDING = "embedding.npy"
 _CELLS = 8
 """of a side, when a film is described as a whole"""
 
@@ -23,7 +24,7 @@ def score(model: Model, inputs: Array) -> Outputs:
 
     `probability` of an opacity, calibrated; `margin`, by how much that is above the operating point; `uncertainty` in
     bits; `ood`, above 1 where a film is unlike those learned from; `area`, the lungs' share; `mask` of the lungs, 0 or
-    1, and `cam`, Grad-CAM of 0..255, uint8 of shape (n, 128, 128).
+    1, and `cam`, Grad-CAM of 0..255, uint8 of shape (n, 128, 128); `embedding`, shape (n, 16), where the bundle has it.
     """
     learned, pictures = model.manifest.learned, pictures_of(inputs)
     lungs = lungs_of(model, pictures)
@@ -34,6 +35,9 @@ def score(model: Model, inputs: Array) -> Outputs:
     uncertainty = bits(probability)
     apart = distances(describe(pictures, lungs, pooled), model.array(CENTRES), model.array(PRECISION))
     mask = lungs > 0.5
+    # a bundle of an earlier version lacks it, and goes on to serve
+    known = EMBEDDING in model.manifest.files
+    embedded = {"embedding": embedding(pooled, model.array(EMBEDDING))} if known else {}
     return {
         "probability": probability,
         "margin": probability - learned["operating_point"],
@@ -42,6 +46,7 @@ def score(model: Model, inputs: Array) -> Outputs:
         "area": mask.mean(axis=(1, 2)),
         "mask": mask.astype(np.uint8),
         "cam": _levels(place(cams, where), learned["brightest"]),
+        **embedded,
     }
 
 
@@ -56,6 +61,12 @@ def describe(pictures: Array, lungs: Array, pooled: Array) -> Array:
     """What a film is like as a whole: features of the classifier, coarse lungs, coarse picture; shape (n, values)."""
     parts = [pooled, _coarse(lungs), _coarse(pictures / 255)]
     return np.hstack(parts).astype(np.float64)
+
+
+def embedding(pooled: Array, learned: Array) -> Array:
+    """Features of the classifier, shape (n, values), along the directions learned, whose first row is the middle."""
+    found: Array = (pooled.astype(np.float64) - learned[0]) @ learned[1:].T
+    return found
 
 
 def distances(described: Array, centres: Array, precision: Array) -> Array:

@@ -13,11 +13,12 @@ from usecases.imaging.features import inputs as row_of
 from usecases.imaging.model import fit
 from usecases.imaging.network import modules
 from usecases.imaging.phantom_strangers import hand, photograph, shin
-from usecases.imaging.picture import SIDE, to_picture
+from usecases.imaging.picture import SIDE, decode, encode, to_picture
 from usecases.imaging.region import boxes, crop, place
 from usecases.imaging.scoring import bits, score
 from usecases.imaging.tables import inputs
 from usecases.imaging.test_imaging_model import films, sealed, split_of
+from usecases.imaging.watched import measures
 
 SQUARES = st.tuples(st.integers(8, 90), st.integers(8, 90), st.integers(20, 36), st.integers(20, 36))
 
@@ -31,6 +32,11 @@ def rows():
 def model(rows, tmp_path_factory):
     budget = Budget(trials=1, seconds=6, seed=1, threads=1)
     return sealed(fit(split_of(rows, 64, 24), budget, silent, tmp_path_factory.mktemp("scoring") / "bundle"))
+
+
+def inverted(picture):
+    """A film whose bright is dark: the negative of one, as some devices send."""
+    return encode(255 - decode(picture))
 
 
 class ByTorch:
@@ -47,7 +53,7 @@ class ByTorch:
 @pytest.mark.slow
 def test_the_twins_agree(rows, model):
     one, other = (score(each, inputs(rows)) for each in (model, ByTorch(model)))
-    for name in ("probability", "margin", "uncertainty", "ood", "area"):
+    for name in ("probability", "margin", "uncertainty", "ood", "area", "embedding"):
         np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-4, err_msg=name)
     both = (one["mask"] & other["mask"]).sum()
     assert 2 * both / (one["mask"].sum() + other["mask"].sum()) >= 0.999
@@ -74,6 +80,30 @@ def test_outputs_are_what_they_say(rows, model):
     assert {outputs[name].dtype for name in ("mask", "cam")} == {np.dtype(np.uint8)}
     assert set(np.unique(outputs["mask"])) == {0, 1}
     assert outputs["cam"].max() == 255
+
+
+@pytest.mark.slow
+def test_a_bundle_from_before_there_was_an_embedding_answers_without_one(rows, model):
+    older = ByTorch(model)
+    older.manifest = model.manifest.model_copy(update={"files": {}})
+    some = inputs(rows)[:4]
+    expected = score(ByTorch(model), some)
+    assert expected.pop("embedding").shape == (4, 16)
+    found = score(older, some)
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["ood"], expected["ood"])
+
+
+@pytest.mark.slow
+def test_the_watch_sees_films_of_another_kind(rows, model):
+    """Those learned from tell nothing of what is usual later, so both sides are of films that came after."""
+    later = rows.iloc[88:]
+    reference, window = (score(model, inputs(part)) for part in (later.iloc[::2], later.iloc[1::2]))
+    assert not [each for each in measures(window, reference) if each.drifted]
+    negative = score(model, inputs(later.assign(picture=[inverted(each) for each in later["picture"]])))
+    assert {each.feature for each in measures(negative, score(model, inputs(later))) if each.drifted} == {
+        "embedding", "out_of_distribution"
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from usecases.imaging.protocol import LABEL_DELAY, split
 from usecases.imaging.requests import ImagingFeedback, ImagingRequest
 from usecases.imaging.source import SOURCES, describe, validate
 from usecases.imaging.tables import features, history, inputs
+from usecases.imaging.watched import SAMPLED, measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,13 @@ training = Training(
     schedule="0 5 * * 0",
     budget=Budget(trials=2, seconds=600),
     inputs=inputs,
-    watching=Watching(window=timedelta(days=30), rows=30, quality=classified, probability=True),
+    watching=Watching(
+        window=timedelta(days=30),
+        rows=30,
+        quality=classified,
+        probability=True,
+        measures=measures,
+        sampled=SAMPLED,
+    ),
     replay_rate=20.0,
 )

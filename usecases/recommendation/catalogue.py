@@ -45,6 +45,15 @@ class Catalogue:
         """Genres, float32 0 or 1, shape (n, genres)."""
         return genre_flags(self.bits)
 
+    @cached_property
+    def standing(self) -> Array:
+        """The share of all likes that go to items liked more, float64 in [0, 1), shape (n,): 0 for the most liked."""
+        order = np.argsort(-self.likes, kind="stable")
+        before = np.cumsum(self.likes[order]) - self.likes[order]
+        found = np.empty(len(order))
+        found[order] = before / max(int(self.likes.sum()), 1)
+        return found
+
     def place(self, ids: Array) -> Array:
         """Where ids, int64, any shape, stand in the vocabulary: int64 of that shape, -1 for unknown ones."""
         if not len(self.ids):

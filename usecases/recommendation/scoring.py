@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from orrery.usecase import Array, Model, Outputs
+from usecases.recommendation.catalogue import Catalogue
+from usecases.recommendation.features import unpack
 from usecases.recommendation.ranking_features import BLENDED, INPUTS, ranking_features
 from usecases.recommendation.retrieval import (
     EASE,
@@ -23,6 +25,8 @@ from usecases.recommendation.retrieval import (
 
 __all__ = ["SOURCES", "Ranking", "because", "rank", "score"]
 LISTED = 100
+_TOP, _RECENT = 10, 20
+"""so many items of a list, and of those seen last, the watch looks at"""
 RANKER = "ranker.onnx"
 BLEND, LAMBDARANK, DEEP = "blend", "lambdarank", "deep"
 COLD, WARM = "cold", "warm"
@@ -51,11 +55,13 @@ def score(model: Model, inputs: Array) -> Outputs:
     "ease" (n, LISTED), all float64; ids and sources are -1, scores 0 where a list is shorter.
 
     "score" is that of the best item; "popular" and "ease" are what recent popularity and EASE alone would list, EASE
-    the items most liked of all where it has no opinion.
+    the items most liked of all where it has no opinion. For the watch: "top" and "standing", shape (n, 10), the ids of
+    the first items and how popular they are, -1 beyond the end, and "unknown" (n,), the share of what the user has seen
+    of late that the model does not know.
     """
     sources, ranker = sources_of(model), ranker_of(model)
     lists = {name: np.full((len(inputs), LISTED), -1.0) for name in ("items", "sources", "popular", "ease")}
-    lists["scores"] = np.zeros((len(inputs), LISTED))
+    lists["scores"], unknown = np.zeros((len(inputs), LISTED)), np.zeros(len(inputs))
     for place, row in enumerate(inputs):
         user = user_of(row, sources.catalogue)
         allowed = unseen(sources.catalogue, user)
@@ -68,7 +74,10 @@ def score(model: Model, inputs: Array) -> Outputs:
         found = {**vars(ranking), **{name: sources.catalogue.ids[places] for name, places in alone.items()}}
         for name, values in found.items():
             lists[name][place, : min(len(values), LISTED)] = values[:LISTED]
-    return {"score": lists["scores"][:, 0].copy(), **lists}
+        unknown[place] = _unknown(row, sources.catalogue)
+    top = lists["items"][:, :_TOP].copy()
+    standing = np.append(sources.catalogue.standing, -1.0)[sources.catalogue.place(top.astype(np.int64))]
+    return {"score": lists["scores"][:, 0].copy(), "top": top, "standing": standing, "unknown": unknown, **lists}
 
 
 def rank(model: Model, row: Array, allowed: Array | None = None) -> Ranking:
@@ -124,6 +133,12 @@ def is_cold(inputs: Array) -> Array:
     """Whether inputs of candidates, shape (..., INPUTS), are of cold users: bool, shape (...)."""
     few: Array = inputs[..., _LOG_EVENTS] < np.log1p(WARM_EVENTS - 0.5)
     return few
+
+
+def _unknown(row: Array, catalogue: Catalogue) -> float:
+    seen = unpack(row[None]).items[0]
+    recent = seen[seen >= 0][-_RECENT:]
+    return float((catalogue.place(recent) < 0).mean()) if len(recent) else 0.0
 
 
 def _ranked(sources: Sources, ranker: Ranker, user: User, thought: Opinions, allowed: Array) -> Ranking:

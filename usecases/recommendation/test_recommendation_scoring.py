@@ -96,6 +96,21 @@ def test_rank_gives_exactly_the_list_of_score(model, rows):
         assert set(ranking.sources.tolist()) <= set(range(len(SOURCES)))
 
 
+def test_the_watch_is_told_what_is_listed_first_how_popular_it_is_and_what_is_unknown(model, rows, nobody):
+    outputs, catalogue = score(model, tables.definitions.stacked(rows[:30])), catalogue_of(model)
+    np.testing.assert_array_equal(outputs["top"], outputs["items"][:, :10])
+    likes = catalogue.likes / catalogue.likes.sum()
+    for items, standing in zip(outputs["top"], outputs["standing"], strict=True):
+        for place, share in zip(catalogue.place(items.astype(np.int64)), standing, strict=True):
+            more, equal = likes[catalogue.likes > catalogue.likes[place]], likes[place]
+            assert more.sum() - 1e-9 <= share <= 1 - equal + 1e-9
+    known, never = catalogue.ids[:30].tolist(), [16_000_000] * 5
+    for items, share in ((known, 0.0), (never + known, 0.0), (known + never, 0.25), (never, 1.0)):
+        row = with_history(nobody, items, [3.0] * len(items), list(range(len(items), 0, -1)))
+        assert score(model, row[None])["unknown"].tolist() == [share]
+    assert score(model, nobody[None])["unknown"].tolist() == [0.0]
+
+
 def test_nobody_is_shown_what_they_have_seen(model, rows):
     outputs = score(model, tables.definitions.stacked(rows))
     for name in ("items", "popular", "ease"):

@@ -18,6 +18,7 @@ from usecases.recommendation.requests import RecommendationFeedback, Recommendat
 from usecases.recommendation.simulator import online, react
 from usecases.recommendation.source import SOURCES, describe, validate
 from usecases.recommendation.tables import features, history, inputs
+from usecases.recommendation.watched import SAMPLED, measures, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,5 +80,13 @@ training = Training(
     train_days=8_000,
     schedule="0 4 * * 1",
     budget=Budget(trials=20, seconds=60),
-    watching=Watching(window=timedelta(days=7), rows=100, quality=liked),
+    watching=Watching(
+        window=timedelta(days=7),
+        rows=100,
+        quality=liked,
+        measures=measures,
+        sampled=SAMPLED,
+        unit="user_history",
+        answered=shown,
+    ),
 )
