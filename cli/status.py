@@ -13,6 +13,7 @@ from cli.gateway import CatalogueDown, GatewayDown, GatewayRefused, alias, ask_g
 from cli.keys import NoClientKey
 from cli.platform import healthy
 from cli.services import Service, services
+from cli.standing import reasons, rows, standings
 from cli.supervisor import State, Supervisor
 from orrery.settings import Settings, settings
 
@@ -59,7 +60,7 @@ class Freshness:
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
-    """Services, models, freshness.
+    """Services, models, freshness, and how each use case stands: traffic, promise, drift, labels, last release.
 
     The exit status is 1 when a service is down or something else is served than the champion.
 
@@ -71,12 +72,17 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = Fa
         say("the platform is not running; `orrery up` starts it, or `make up` in containers")
     models = list(model_states(configured))
     fresh = [freshness(configured, name) for name in usecases.names()]
+    told, why = standings(configured)
     if as_json:
-        emit({"home": configured.home.absolute(), "services": running, "models": models, "freshness": fresh}, as_json)
+        found = {"home": configured.home.absolute(), "services": running, "models": models, "freshness": fresh}
+        emit({**found, "use_cases": told, "use_cases_unknown": why or None}, as_json)
     else:
         emit([_shown(each) for each in running], as_json, title="Services")
         emit([_shown(each) for each in models], as_json, title="\nModels")
         emit([_shown(each) for each in fresh], as_json, title="\nFreshness")
+        emit(rows(told) if told else f"\nUse cases: {why}", as_json, title="\nUse cases, since the gateway's start")
+        for reason in reasons(told or ()):
+            emit(reason, as_json)
     sound = all(each.healthy for each in running) and all(each.matches is not False for each in models)
     raise typer.Exit(0 if sound else 1)
 

@@ -1,7 +1,8 @@
 """Raw data that were served: what was asked and told since the last data set takes the place of what that one says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -34,13 +35,13 @@ def collect(case: Case, settings: Settings, last: datetime, progress: Progress =
     base = current(case.name, settings)
     traffic = TrafficLog(open_database(settings.log_url, settings.log.durable))
     progress("collect", 0, 3, "read the log")
-    served = training.collected(_events(case.serving, traffic, case.name, last))
+    served = training.collected(events(case.serving, traffic, case.name, last))
     if served.empty:
         raise NothingCollected(
             f"no request of {case.name} before {last:%Y-%m-%d %H:%M} was answered; nothing is learned"
         )
     progress("collect", 1, 3, f"{len(served):,} events")
-    valid = training.validate(_together(base, served, training.identity))
+    valid = training.validate(together(base.path, served, training.identity))
     progress("collect", 2, 3, "version")
     versions = data_versions(settings)
     version = versions.add(case.name, valid, training.describe(valid), SourceRequest(LOGGED, sample=base.sample))
@@ -48,16 +49,20 @@ def collect(case: Case, settings: Settings, last: datetime, progress: Progress =
     return snapshot(version, versions)
 
 
-def _events(
-    serving: Serving, traffic: TrafficLog, use_case: str, last: datetime
+def events(
+    serving: Serving, traffic: TrafficLog, use_case: str, last: datetime, first: datetime | None = None
 ) -> Iterator[tuple[BaseModel, BaseModel | None]]:
-    for request, feedback in traffic.answered(use_case, last):
+    """Every answered event of [first, last), with its latest feedback; without `first`, all before `last`."""
+    for request, feedback in traffic.answered(use_case, last, first):
         told = serving.feedback.model_validate_json(feedback) if feedback else None
         yield serving.request.model_validate_json(request), told
 
 
-def _together(base: Snapshot, served: "pd.DataFrame", identity: str) -> "pd.DataFrame":
+def together(
+    base: Path, served: "pd.DataFrame", identity: str, known: Sequence[tuple[str, str, object]] = ()
+) -> "pd.DataFrame":
+    """The raw rows at `base` that are as `known` says, and the served ones, which take the place of the same."""
     import pandas as pd
 
-    known = pd.read_parquet(base.path, columns=list(served.columns))
-    return pd.concat([known[~known[identity].isin(served[identity])], served], ignore_index=True)
+    rows = pd.read_parquet(base, columns=list(served.columns), filters=list(known) or None)
+    return pd.concat([rows[~rows[identity].isin(served[identity])], served], ignore_index=True)

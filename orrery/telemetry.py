@@ -18,6 +18,8 @@ _SCORES = (*_SHARES, 2.0, 5.0, 10.0, 20.0, 50.0)
 STAGES = ("auth", "features", "inference", "post", "log")
 CLASSES = {"ok": "good", "fallback": "good", "invalid": "client", "shed": "bad", "timeout": "bad", "error": "bad"}
 """outcome -> its class: only good and bad count for the promise"""
+Ends = Mapping[tuple[str, str, str], float]
+"""version, variant, outcome -> requests that ended so"""
 
 
 class _JsonLines(logging.Formatter):
@@ -121,6 +123,11 @@ class UseCaseMetrics:
             self._counts[key] = self._all.predictions.labels(self._use_case, *key)
         self._counts[key].inc()
         self._durations[CLASSES[outcome]].observe(seconds)
+
+    def ends(self) -> Ends:
+        """How requests have ended since the start."""
+        counts = self._counts.copy()
+        return {key: next(iter(counter.collect())).samples[0].value for key, counter in counts.items()}
 
     def stage(self, name: str, seconds: float) -> None:
         self._stages[name].observe(seconds)

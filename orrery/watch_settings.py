@@ -11,6 +11,9 @@ class WatchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: int = Field(300, ge=5, le=86_400, description="between two looks at a use case's served traffic")
+    sample: int = Field(
+        1_000, ge=0, le=20_000, description="answers of a window whose features are computed again offline; 0: none"
+    )
 
 
 class MonitorSettings(BaseModel):

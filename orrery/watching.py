@@ -50,6 +50,8 @@ class Watching:
     """of all inputs' importance: a window drifts when inputs that drift have more, or when the watched output drifts"""
     quality: "Callable[[Array, Array], Mapping[str, float]] | None" = None
     """watched outputs, labels, both of shape (n,), NaN where no label has arrived -> metrics"""
+    memory: timedelta | None = None
+    """how far before an event what its features depend on may lie; None: without a limit"""
     probability: bool = False
     """whether the watched output is the probability that the label is 1: quality can then be estimated before labels"""
     measures: Callable[[Sample, Sample], Sequence[Measure]] | None = None

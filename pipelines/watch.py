@@ -1,4 +1,4 @@
-"""Look at what was served since the last look: drift, and quality where labels have arrived."""
+"""Look at what was served since the last look: drift, quality where labels have arrived, skew of its features."""
 
 from datetime import UTC, datetime
 
@@ -6,12 +6,12 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 import usecases
-from orrery import monitoring, responding
+from orrery import monitoring, recomputing, responding
 from orrery.adapters.database import open_database
 from orrery.adapters.locks import exclusive
 from orrery.adapters.manifests import manifests
 from orrery.adapters.traffic_log import TrafficLog
-from orrery.adapters.watch_log import WatchLog
+from orrery.adapters.watch_log import SkewLog, WatchLog
 from orrery.settings import settings
 from orrery.usecase import Case
 from pipelines.steps import step
@@ -23,7 +23,8 @@ _WAIT_FOR_OTHER_LOOK = 600.0
 def watch(use_case: str) -> None:
     """Judge every window of event time that is over and was not judged, or whose labels may have arrived since.
 
-    While the trouble lasts, an alert that the policy declined is decided anew with each window.
+    While the trouble lasts, an alert that the policy declined is decided anew with each window. Last, and once
+    a window, the features of a sample are computed again: what that needs and lacks must not keep the verdicts.
     """
     configured = settings()
     engine = open_database(configured.log_url, configured.log.durable)
@@ -40,3 +41,11 @@ def watch(use_case: str) -> None:
     if responding.trouble(use_case, engine) and (alert := responding.waiting(use_case, configured)):
         step("ask again", lambda _: responding.ask_again(use_case, alert, judged[-1].last, configured), retried=True)
     create_table_artifact([monitoring.row(each) for each in judged], key=f"watch-{use_case.replace('_', '-')}")
+    with exclusive(configured, f"recompute-{use_case}", _WAIT_FOR_OTHER_LOOK):
+        step(
+            "compare features",
+            lambda progress: recomputing.recompute(
+                case, TrafficLog(engine), SkewLog(engine), configured, datetime.now(UTC), progress
+            ),
+            retried=True,
+        )

@@ -62,11 +62,17 @@ def online_path(settings: Settings) -> Path:
 
 def materialized_until(settings: Settings, views: Collection[str]) -> datetime | None:
     """The moment up to which all of these views are online; None before each of them was materialized once."""
+    try:
+        return filled_until(settings, views)
+    except StoreUnavailable:  # the first materialization makes it
+        return None
+
+
+def filled_until(settings: Settings, views: Collection[str]) -> datetime | None:
+    """The same, of a store that is there. Raises StoreUnavailable."""
     store = open_online_store(settings)
     try:
         known = store.materialized()
-    except StoreUnavailable:  # the first materialization makes it
-        return None
     finally:
         store.close()
     moments = [known[view] for view in views if view in known]

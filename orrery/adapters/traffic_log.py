@@ -1,6 +1,7 @@
 """Reads served traffic from the prediction log by event time, a window at once, with the labels that have arrived."""
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,10 +88,28 @@ class TrafficLog(LogReader):
         feedback = select(told.feedback).select_from(predictions.join(labels, same)).where(*inside)
         return [row.answer for row in answers], [row.feedback for row in self._rows(feedback.order_by(told.sequence))]
 
-    def answered(self, use_case: str, last: datetime) -> Iterator[tuple[str, str | None]]:
-        """Request and latest feedback, JSON, of every answered event before `last`, in the order they were logged."""
+    def sample(self, use_case: str, first: datetime, last: datetime, most: int) -> Sequence[Row[Any]]:
+        """At most `most` answers to events of [first, last), drawn at random; the same ones each time it is asked.
+
+        Each with sequence, identity, event_time, degraded, features and sources, in the order they were logged.
+        """
+        asked = predictions.c
+        inside = (asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        known = [row.sequence for row in self._rows(select(asked.sequence).where(*inside).order_by(asked.sequence))]
+        draw = np.random.default_rng((micros(first), zlib.crc32(use_case.encode())))
+        chosen = draw.choice(np.array(known, dtype=np.int64), min(most, len(known)), replace=False).tolist()
+        columns = (asked.sequence, asked.identity, asked.event_time, asked.degraded, asked.features, asked.sources)
+        return self._rows(select(*columns).where(asked.sequence.in_(chosen)).order_by(asked.sequence))
+
+    def answered(
+        self, use_case: str, last: datetime, first: datetime | None = None
+    ) -> Iterator[tuple[str, str | None]]:
+        """Request and latest feedback, JSON, of every answered event of [first, last), in the order they were logged.
+
+        Without `first`, of all before `last`.
+        """
         after = 0
-        while page := self._rows(_answered(use_case, after, last)):
+        while page := self._rows(_answered(use_case, after, first, last)):
             yield from ((row.request, row.feedback) for row in page)
             after = page[-1].sequence
 
@@ -108,11 +127,12 @@ def _window(use_case: str, first: datetime, last: datetime, *, sampled: bool) ->
     )  # fmt: skip
 
 
-def _answered(use_case: str, after: int, last: datetime) -> Select[Any]:
+def _answered(use_case: str, after: int, first: datetime | None, last: datetime) -> Select[Any]:
     asked = predictions.c
+    inside = [asked.event_time < micros(last), *([asked.event_time >= micros(first)] if first else [])]
     return (
         with_latest_label(asked.sequence, asked.request, labels.c.feedback)
-        .where(asked.use_case == use_case, asked.sequence > after, asked.event_time < micros(last))
+        .where(asked.use_case == use_case, asked.sequence > after, *inside)
         .order_by(asked.sequence)
         .limit(_PAGE)
     )

@@ -52,6 +52,10 @@ class Follower:
         self._clock = clock
         self._rejected: Registered | None = None
         self._away = False
+        self.champion: str | None = None
+        """the version that the catalogue named last; None: it named none"""
+        self.asked_at: datetime | None = None
+        """when it last answered"""
 
     async def start(self) -> None:
         """Answer with what was good last, so that a start does not need the catalogue."""
@@ -86,7 +90,8 @@ class Follower:
             self._note_away(error)
             return
         self._note_away(None)
-        metrics.polled(ALIAS, found.version if found else None, self._clock().timestamp())
+        self.champion, self.asked_at = found.version if found else None, self._clock()
+        metrics.polled(ALIAS, self.champion, self.asked_at.timestamp())
         if found is not None and found != self._rejected:
             await self._follow(found)
 

@@ -16,6 +16,7 @@ from services.gateway.access import require
 from services.gateway.problems import NoSuchPrediction, documented
 from services.gateway.routes import runtime_of
 from services.gateway.runtime import now
+from services.gateway.standing import Status
 
 health = APIRouter(tags=["operations"])
 records = APIRouter(prefix="/v1", tags=["records"])
@@ -56,6 +57,19 @@ async def models(request: Request) -> JSONResponse:
     runtime = runtime_of(request)
     await require(request, runtime.keys, "read")
     return JSONResponse({"models": [_model(predictor) for predictor in runtime.predictors.values()]})
+
+
+@records.get(
+    "/status",
+    response_model=Status,
+    responses=documented(401, 403, 503),
+    openapi_extra={"security": [{"APIKeyHeader": []}]},
+)
+async def status(request: Request) -> Status:
+    """How each use case stands: champion, traffic, promise, drift, labels, last release. Null fields have a reason."""
+    runtime = runtime_of(request)
+    await require(request, runtime.keys, "read")
+    return runtime.observer.status()
 
 
 @records.get(

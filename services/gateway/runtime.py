@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from orrery.adapters.api_keys import ApiKeys, KeyRing, KeysUnavailable
+from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.log_spool import open_log
 from orrery.adapters.log_writer import LogWriter
@@ -17,6 +19,7 @@ from orrery.adapters.model_source import LastGood, ModelCatalogue
 from orrery.adapters.online_store import OnlineStore, open_online_store
 from orrery.adapters.prediction_log import LogReader
 from orrery.adapters.torchserve import TorchServe, is_configured
+from orrery.adapters.watch_log import WatchLog
 from orrery.errors import TransientError
 from orrery.learning import Learner
 from orrery.prediction import Predictor
@@ -25,6 +28,7 @@ from orrery.telemetry import GatewayMetrics
 from orrery.usecase import Serving
 from services.gateway.follower import Follower
 from services.gateway.limits import Places
+from services.gateway.observer import Observer
 from services.gateway.rule_book import RuleBook
 
 logger = logging.getLogger(__name__)
@@ -40,6 +44,7 @@ class Runtime:
     log: LogReader
     writer: LogWriter
     predictors: Mapping[str, Predictor]
+    observer: Observer
     draining: bool = False
 
 
@@ -56,9 +61,7 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     failed = metrics.dependency_errors.labels("log", "unavailable").inc
     log = open_log(engine, settings.home / "spool.db", _learned(store, servings), failed)
     metrics.log_spooled_rows.set_function(lambda: log.spooled)
-    learner = Learner(
-        servings, log.own_reader(), store, lambda kind: metrics.dependency_errors.labels("learning", kind).inc()
-    )
+    learner = Learner(servings, log.own_reader(), store, partial(_not_learned, metrics))
     learner.catch_up(servings)
     writer = LogWriter(log, after_commit=learner.catch_up)
     writer.start()
@@ -73,8 +76,10 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
             for threads, models in ((twins, server) if serving.runtime == "model_server" else (reads, None),)
         }
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
-        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors)
-        watchers = [*await _watchers(settings, runtime, catalogue), _keep_learning(learner, writer)]
+        followers = _followers(settings, predictors, catalogue)
+        observer = Observer(predictors, followers, WatchLog(engine), AuditLog(settings), now)
+        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors, observer)
+        watchers = [*await _watchers(settings, runtime, followers), *observer.tasks(), _keep_learning(learner, writer)]
         tasks = [asyncio.create_task(each) for each in watchers]
         try:
             yield runtime
@@ -90,6 +95,19 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     engine.dispose()
 
 
+def _not_learned(metrics: GatewayMetrics, kind: str) -> None:
+    metrics.dependency_errors.labels("learning", kind).inc()
+
+
+def _followers(
+    settings: Settings, predictors: Mapping[str, Predictor], catalogue: ModelCatalogue
+) -> Mapping[str, Follower]:
+    return {
+        name: Follower(predictor, catalogue, LastGood(settings.models_folder / name), now)
+        for name, predictor in predictors.items()
+    }
+
+
 def _model_server(settings: Settings, metrics: GatewayMetrics) -> TorchServe | None:
     if not is_configured(settings):
         return None
@@ -98,15 +116,16 @@ def _model_server(settings: Settings, metrics: GatewayMetrics) -> TorchServe | N
     return server
 
 
-async def _watchers(settings: Settings, runtime: Runtime, catalogue: ModelCatalogue) -> list[Coroutine[Any, Any, None]]:
+async def _watchers(
+    settings: Settings, runtime: Runtime, followers: Mapping[str, Follower]
+) -> list[Coroutine[Any, Any, None]]:
     seconds, watchers = settings.gateway.poll_seconds, [_keep_keys(runtime.keys)]
     for name, predictor in runtime.predictors.items():
         runtime.metrics.deadline.labels(name).set(predictor.serving.deadline_ms / 1_000)
         book = RuleBook(settings.home / "rules" / f"{name}.json", predictor)
         book.refresh()
-        follower = Follower(predictor, catalogue, LastGood(settings.models_folder / name), now)
-        await follower.start()
-        watchers += [follower.run(seconds), _keep_rules(book, seconds)]
+        await followers[name].start()
+        watchers += [followers[name].run(seconds), _keep_rules(book, seconds)]
     return watchers
 
 

@@ -15,12 +15,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.orchestrator import Orchestrator
-from orrery.adapters.watch_log import WatchLog
+from orrery.adapters.watch_log import SkewLog, WatchLog
 from orrery.settings import settings
 from orrery.telemetry import log_to_stderr
 from services.monitor.flows import Prefect
 from services.monitor.metrics import Monitor
 from services.monitor.release_metrics import ReleaseMetrics
+from services.monitor.skew_metrics import SkewMetrics
 from services.monitor.watch_metrics import WatchMetrics
 from services.monitor.webhook import Webhook
 
@@ -75,16 +76,17 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.put(0))
     where, prefect = current.monitor, Prefect(current)
     monitor = Monitor(prefect.look, current.prefect.pool)
-    watch = WatchMetrics(
-        WatchLog(open_database(current.log_url, current.log.durable)), current.watch.seconds, monitor.errors
-    )
+    log = open_database(current.log_url, current.log.durable)
+    watch = WatchMetrics(WatchLog(log), current.watch.seconds, monitor.errors)
+    skew = SkewMetrics(SkewLog(log), monitor.errors)
     releases = ReleaseMetrics(AuditLog(current), monitor.errors)
-    for collector in (watch, releases):
-        monitor.registry.register(collector)
+    shown = (watch, releases, skew) if current.watch.sample else (watch, releases)
+    for found in shown:
+        monitor.registry.register(found)
     alerts = Webhook(Orchestrator(current), current.alerts_token, monitor.alerts)
     server = make_server(where.host, where.port, application(monitor.registry, alerts), _Server, _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    for poll in (monitor.poll, watch.poll, releases.poll):  # none waits for what another asks
+    for poll in (monitor.poll, *(each.poll for each in shown)):  # none waits for what the other asks
         threading.Thread(target=_poll_for_ever, args=(poll, where.poll_seconds, ended), daemon=True).start()
     sys.exit(ended.get())
 

@@ -1,6 +1,5 @@
 """What the watch has found of served traffic, as metrics: the last that its log said, and how old that is."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,9 +10,9 @@ from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from orrery.adapters.prediction_log import LogUnavailable
 from orrery.adapters.watch_log import WatchLog
 from orrery.watching import ColumnDrift, Quality, State, Watched
+from services.monitor.reading import Reading
 
 MOST_FEATURES = 50
 """the most important inputs of a model, which have series of their own"""
@@ -55,7 +54,6 @@ _METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """name -> meaning, labels"""
 _Sample = tuple[str, tuple[str, ...], float | None]
 _Windows = Mapping[str, tuple[datetime, Watched]]
-_log = logging.getLogger(__name__)
 
 
 class WatchMetrics(Collector):
@@ -65,27 +63,11 @@ class WatchMetrics(Collector):
         self, log: WatchLog, interval: float, errors: Counter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._source, self._interval, self._clock = log, interval, clock
-        self._errors = errors.labels("log")
-        self._read_at: float | None = None
+        self._reading = Reading(self._read, errors)
+        self.poll = self._reading.poll
         self._newest: _Windows = {}
         self._mature: Mapping[str, Watched] = {}
         self._looked_back = -math.inf
-        self._away = False
-
-    def poll(self) -> None:
-        """Read once. What was read before stays when that fails, also on a row that another version wrote."""
-        try:
-            self._read()
-        except (LogUnavailable, LookupError, TypeError, ValueError) as error:
-            self._errors.inc()
-            if not self._away:
-                _log.warning("the watch's log: %r; what it last said is shown", error)
-            self._away = True
-            return
-        if self._away:
-            _log.warning("the watch's log is read again")
-        self._away = False
-        self._read_at = time.time()
 
     def _read(self) -> None:
         newest, now = self._source.newest(), self._clock()
@@ -104,7 +86,7 @@ class WatchMetrics(Collector):
 
     def _samples(self) -> Iterator[_Sample]:
         yield "watch_interval_seconds", (), self._interval
-        yield "watch_log_last_success_timestamp_seconds", (), self._read_at
+        yield "watch_log_last_success_timestamp_seconds", (), self._reading.at
         mature = self._mature
         for name, (at, window) in self._newest.items():
             yield "drift_last_success_timestamp_seconds", (name,), at.timestamp()

@@ -13,6 +13,7 @@ from cli.gateway import CatalogueDown, GatewayDown, GatewayRefused, alias, ask_g
 from cli.keys import client_key, client_key_path, ensure_client_key
 from cli.lineage import trace, tree
 from cli.main import main
+from cli.standing import reasons, rows, standings
 from cli.status import freshness, model_states, service_states
 from orrery import settings as settings_module
 from orrery.adapters.api_keys import KeyRing, open_keys
@@ -118,6 +119,55 @@ def test_status_compares_the_champion_with_what_is_served(asking, stand_in):
     assert next(iter(model_states(asking))).matches is True
 
 
+STANDING = {
+    "use_case": "a", "champion": "4", "champion_seen_at": "2024-05-01T10:00:00Z", "served": "4", "source": "registry",
+    "traffic": {"answers_five_minutes": 50, "answers": 1_200, "degraded": 12, "failed": 3,
+                "answering": [{"version": "4", "variant": "champion", "share": 0.9},
+                              {"version": None, "variant": "fallback", "share": 0.1}]},
+    "slo": {"objective": 0.995, "attained": 0.9975, "budget_left": 0.5},
+    "drift": {"verdict": "drift", "sustained": True, "first": "2024-05-01T00:00:00Z", "last": "2024-05-02T00:00:00Z",
+              "watched_at": "2024-05-02T00:05:00Z", "rows": 900, "reasons": ["amounts"]},
+    "label_maturity": 0.5, "last_release": None,
+    "unknown": {"last_release": "the audit log is not in the gateway's home"},
+}  # fmt: skip
+
+
+def test_how_use_cases_stand_is_shown_with_what_is_not_known(asking, stand_in):
+    empty = STANDING | {"use_case": "b", "slo": None, "drift": None, "label_maturity": None}
+    empty["unknown"] = STANDING["unknown"] | {"drift": "it was never watched"}
+    stand_in.answer = _answers({"/v1/status": (200, {"use_cases": [STANDING, empty]})})
+    told, why = standings(asking)
+    shown = {row[""]: (row["a"], row["b"]) for row in rows(told)}
+    assert why == ""
+    assert shown["by version"][0] == "4 90%, no model 10%"
+    assert shown["answers"][0] == "1,200, 12 degraded, 3 failed"
+    assert (shown["SLO"], shown["budget left"]) == (("99.75% of 99.5%", None), ("50%", None))
+    assert shown["drift"] == ("drift (sustained), 2024-05-01 to 2024-05-02", None)
+    assert shown["last release"] == (None, None)
+    assert reasons(told) == [
+        "last release of a, b: the audit log is not in the gateway's home",
+        "drift of b: it was never watched",
+    ]
+
+
+def test_a_release_that_only_this_side_knows_of_is_shown(asking, stand_in):
+    stand_in.answer = _answers({"/v1/status": (200, {"use_cases": [STANDING]})})
+    AuditLog(asking).append("release refused", "a", {"cause": "", "reasons": ["ap: 0.5 is less than 0.6"]}, "flow")
+    told, _ = standings(asking)
+    release = next(row for row in rows(told) if row[""] == "last release")["a"]
+    assert release.startswith("refused, 20")
+    assert release.endswith(": ap: 0.5 is less than 0.6")
+    assert reasons(told) == []
+
+
+def test_a_gateway_that_is_down_or_of_before_says_so_in_words(asking):
+    assert standings(asking) == (None, "the gateway refused /v1/status: Not Found")
+    down = asking.model_copy(update={"gateway": GatewaySettings(url="http://127.0.0.1:9")})
+    told, why = standings(down)
+    assert told is None
+    assert "does not answer" in why
+
+
 def test_status_of_nothing(home, capfd):
     with pytest.raises(SystemExit) as ended:
         main(["status", "--json"])
@@ -130,6 +180,8 @@ def test_status_of_nothing(home, capfd):
     assert all(each["matches"] is None for each in shown["models"])
     assert [each["use_case"] for each in shown["freshness"]] == usecases.names()
     assert all(each["data_version"] is None for each in shown["freshness"])
+    assert shown["use_cases"] is None
+    assert shown["use_cases_unknown"]
 
 
 def test_nobody_there(home):

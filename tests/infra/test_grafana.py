@@ -48,7 +48,7 @@ def values_of(tree: object, key: str) -> Iterator[object]:
 
 
 def test_there_is_a_dashboard_for_each_question():
-    assert [path.stem for path in DASHBOARDS] == ["model-quality", "pipelines", "platform", "use-case"]
+    assert [path.stem for path in DASHBOARDS] == ["feature-store", "model-quality", "pipelines", "platform", "use-case"]
 
 
 def test_dashboards_have_names_of_their_own():
@@ -150,7 +150,9 @@ def test_the_use_case_can_be_chosen(dashboard):
 
     assert (variable["name"], variable["multi"], variable["includeAll"]) == ("use_case", True, True)
     names = "gateway_prediction|gateway_stage_|gateway_decisions|gateway_feedback|use_case_|model_(?!name|version)|slo:"
-    names += "|drift_|score_drift_|feature_[lmo]|label_[lm]a|quality_|realized_|estimated_|prediction_score|flow_run"
+    names += (
+        "|drift_|score_drift_|feature_(?!view[,)])|label_[lm]a|quality_|realized_|estimated_|prediction_score|flow_run"
+    )
     of_a_use_case = re.compile(rf"(?<![\w:])({names})[\w:]*(\{{[^}}]*\}})?(?!\()")
     for expression in expressions(dashboard):
         for match in of_a_use_case.finditer(expression):

@@ -14,13 +14,14 @@ from sqlalchemy import create_engine
 
 from cli.platform import write_prometheus
 from orrery.adapters.audit_log import AuditLog
-from orrery.adapters.watch_log import WatchLog
+from orrery.adapters.watch_log import SkewLog, WatchLog
 from orrery.settings import AlertmanagerSettings, GatewaySettings, Settings
 from orrery.telemetry import GatewayMetrics
 from orrery.torchserve_settings import TorchserveSettings
 from services.monitor.flows import Orchestration
 from services.monitor.metrics import Monitor
 from services.monitor.release_metrics import ReleaseMetrics
+from services.monitor.skew_metrics import SkewMetrics
 from services.monitor.watch_metrics import WatchMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,9 @@ def known_metrics() -> set[str]:
     """Every name that a scrape of the gateway, of the monitor or of Prometheus itself gives, and what rules record."""
     monitor = Monitor(lambda: Orchestration((), 0, None), "pool")
     monitor.poll()
-    monitor.registry.register(WatchMetrics(WatchLog(create_engine("sqlite://")), 1, monitor.errors))
+    engine = create_engine("sqlite://")
+    monitor.registry.register(WatchMetrics(WatchLog(engine), 1, monitor.errors))
+    monitor.registry.register(SkewMetrics(SkewLog(engine), monitor.errors))
     monitor.registry.register(ReleaseMetrics(AuditLog(Settings()), monitor.errors))
     names = {"up", "ALERTS"} | {rule["record"] for path in RULES for rule in rules_of(path) if "record" in rule}
     for registry in (GatewayMetrics().registry, monitor.registry):

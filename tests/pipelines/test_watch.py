@@ -11,6 +11,7 @@ from toy.toy_case import CASE
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.watch_log import WatchLog
+from orrery.errors import OrreryError
 from orrery.retraining import DECLINED, STARTED, Alert
 from orrery.watching import Watched
 
@@ -67,6 +68,19 @@ def test_a_look_is_kept_even_where_nothing_was_answered(configured, log, asked):
     assert (window.state, window.rows) == ("no data", 0)
     assert datetime.now(UTC) - looked_at < timedelta(minutes=1)
     assert asked() == []
+
+
+def test_features_that_cannot_be_compared_fail_the_run_and_keep_no_verdict(configured, log, monkeypatch):
+    """Bad raw data, say: drift is judged all the same, and the run says what is amiss."""
+
+    def broken(*_):
+        raise OrreryError("row 7: there is no such terminal")
+
+    monkeypatch.setattr("orrery.recomputing.recompute", broken)
+    state = look()
+    assert state.is_failed()
+    assert "no such terminal" in state.message
+    assert log.newest()["toy"][1].state == "no data"
 
 
 def test_while_trouble_lasts_a_declined_alert_is_asked_again_once_a_window(configured, log, asked):

@@ -17,7 +17,7 @@ from usecases.fraud import autoencoder, model, plots
 from usecases.fraud.calibration import decision_metrics, fit_calibration, fit_thresholds
 from usecases.fraud.collected import collected
 from usecases.fraud.drifts import DRIFTS
-from usecases.fraud.features import FEATURES, LABEL_DELAY
+from usecases.fraud.features import FEATURES, LABEL_DELAY, TERMINAL_MEMORY
 from usecases.fraud.metrics import COSTS, measure, ranking
 from usecases.fraud.protocol import HELD_BACK, split
 from usecases.fraud.scoring import AUTOENCODER, BOOSTER, CLASSIFIER, calibrate
@@ -154,7 +154,7 @@ training = Training(
     train_days=77,
     schedule="0 3 * * 1",
     budget=Budget(trials=8, seconds=80),
-    watching=Watching(rows=500, quality=classified, probability=True),
+    watching=Watching(rows=500, quality=classified, memory=TERMINAL_MEMORY, probability=True),
     held_back=HELD_BACK,
     collected=collected,
     drifts=DRIFTS,
