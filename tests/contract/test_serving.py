@@ -21,6 +21,14 @@ def test_serving_imports_nothing_heavy(name):
     assert not HEAVY & set(json.loads(done.stdout))
 
 
+@pytest.mark.parametrize("name", usecases.names())
+def test_training_that_does_not_fit_imports_nothing_that_does(name):
+    """A look every few minutes, an answer to an alert and a replay ask a Training for the rest of it."""
+    code = f"import sys, json, usecases; usecases.training({name!r}); print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not (HEAVY - {"pandas"} | {"lightgbm", "scipy"}) & set(json.loads(done.stdout))
+
+
 def test_the_example_survives_json(case):
     for example in (case.serving.example, case.serving.example_feedback):
         assert type(example).model_validate_json(example.model_dump_json()) == example

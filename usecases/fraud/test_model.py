@@ -11,8 +11,9 @@ from orrery.usecase import Budget, SourceRequest, Window, silent
 from usecases.fraud import autoencoder, model
 from usecases.fraud.calibration import decision_metrics, fit_calibration, fit_thresholds
 from usecases.fraud.features import FEATURES
+from usecases.fraud.fitting import inputs_of
 from usecases.fraud.scoring import AUTOENCODER, calibrate, novelty
-from usecases.fraud.training import inputs_of, training
+from usecases.fraud.training import training
 
 BUDGET = Budget(trials=1, seconds=10)
 

@@ -15,8 +15,9 @@ from orrery.lifecycle import Candidate, Passed, Refused
 from orrery.reference import golden_rows, reference_histograms
 from orrery.usecase import Budget, Gate, SourceRequest, Window, silent
 from usecases.fraud.features import FEATURES
+from usecases.fraud.fitting import fit, inputs_of
 from usecases.fraud.scoring import AUTOENCODER, BOOSTER, CLASSIFIER, score
-from usecases.fraud.training import fit, inputs_of, requests, training
+from usecases.fraud.training import requests, training
 
 BUDGET = Budget(trials=1, seconds=10, threads=1)
 SAMPLE_GATE = Gate(floors={"ap": 0.45}, ceilings={"calibration_error": 0.02}, compare=("ap", "auc"), latency_ms=20)

@@ -12,10 +12,11 @@ from orrery.gate import judge
 from orrery.lifecycle import Candidate, Passed, Refused
 from orrery.usecase import Budget, SourceRequest, Window, silent
 from usecases.house_prices.features import FEATURES
+from usecases.house_prices.fitting import fit
 from usecases.house_prices.holdouts import holdouts
 from usecases.house_prices.protocol import LABEL_DELAY
 from usecases.house_prices.scoring import BOOSTER, TREES, score
-from usecases.house_prices.training import fit, requests, training
+from usecases.house_prices.training import requests, training
 
 BUDGET = Budget(trials=1, seconds=10)
 

@@ -1,6 +1,6 @@
 """House prices, offline: how a candidate is trained, measured and judged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from orrery.adapters.tree_graph import write_trees
-from orrery.usecase import Budget, Fitted, Gate, Progress, Split, Training
+from orrery.usecase import Budget, Fitted, Gate, Outputs, Progress, Split, Training
 from orrery.watching import Watching
-from usecases.house_prices import model, plots
 from usecases.house_prices.house import FIELDS
 from usecases.house_prices.metrics import COVERED, live, measure, online
 from usecases.house_prices.protocol import LABEL_DELAY, split
-from usecases.house_prices.scoring import BOOSTER, TREES
 from usecases.house_prices.serving import SaleFeedback, SaleRequest
 from usecases.house_prices.source import SOURCES
 from usecases.house_prices.tables import features, history
@@ -28,30 +25,17 @@ Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
 
 
 def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
-    """Search, blend and interval on the folds, trees and baseline on all training rows."""
-    folder.mkdir(parents=True, exist_ok=True)
-    learned = model.learn(split.train, split.folds, budget, progress)
-    inputs = model.inputs_of(split.train)
-    write_trees(learned.booster, folder / TREES, inputs, folder / BOOSTER)
-    pictures = folder.with_name("plots")
-    pictures.mkdir(exist_ok=True)
-    contributions = np.asarray(learned.booster.predict(inputs, pred_contrib=True, num_threads=1))
-    return Fitted(
-        folder=folder,
-        learned=learned.values,
-        parameters={
-            **learned.found.parameters,
-            "rounds": learned.found.rounds,
-            "trials": learned.found.trials,
-            "penalty": learned.values["linear"]["penalty"],
-            "trees_share": learned.values["trees_share"],
-        },
-        metrics={f"folds_rmsle_{name}": error for name, error in learned.errors.items()},
-        plots={
-            "importance": plots.importance(contributions, pictures / "importance.png"),
-            "learning_curve": plots.learning_curve(learned.found.curve, pictures / "learning_curve.png"),
-        },
-    )
+    """The model, by libraries that take seconds to load: only who fits pays for them."""
+    from usecases.house_prices import fitting
+
+    return fitting.fit(split, budget, progress, folder)
+
+
+def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
+    """Drawn for the evaluated rows."""
+    from usecases.house_prices.plots import plots
+
+    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -81,7 +65,7 @@ training = Training(
     split=split,
     fit=fit,
     measure=measure,
-    plots=plots.plots,
+    plots=plots,
     requests=requests,
     gate=Gate(
         floors={"rmsle_below_linear": 0.0, COVERED: 0.85},

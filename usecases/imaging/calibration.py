@@ -1,8 +1,6 @@
 """Probabilities that mean what they say, and the point from which a film counts as a finding."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_curve
 
 from orrery.usecase import Array
 
@@ -24,6 +22,7 @@ def log_loss(logits: Array, labels: Array) -> Array:
 
 def temperature(logits: Array, labels: Array) -> float:
     """What logits, shape (n,), are divided by so that held-out labels are likeliest (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return float(log_loss(logits / np.exp(log_temperature), labels).mean())
@@ -33,6 +32,8 @@ def temperature(logits: Array, labels: Array) -> float:
 
 def operating_point(probability: Array, labels: Array) -> float:
     """The threshold with the most sensitivity plus specificity (Youden 1950) on held-out films."""
+    from sklearn.metrics import roc_curve
+
     wrong, right, thresholds = roc_curve(labels, probability)
     return float(np.clip(thresholds[np.argmax(right - wrong)], 0.01, 0.99))
 

@@ -1,19 +1,18 @@
 """Imaging, offline: how a candidate is trained, measured and judged."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
 from orrery.quality import classified
-from orrery.usecase import Budget, Gate, Training
+from orrery.usecase import Budget, Fitted, Gate, Outputs, Progress, Split, Training
 from orrery.watching import Watching
 from usecases.imaging.metrics import measure
-from usecases.imaging.model import fit
-from usecases.imaging.plots import plots
 from usecases.imaging.protocol import LABEL_DELAY, split
 from usecases.imaging.requests import ImagingFeedback, ImagingRequest
 from usecases.imaging.source import SOURCES, describe, validate
@@ -24,6 +23,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
+
+
+def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
+    """The model, by libraries that take seconds to load: only who fits pays for them."""
+    from usecases.imaging import model
+
+    return model.fit(split, budget, progress, folder)
+
+
+def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
+    """Drawn for the evaluated rows."""
+    from usecases.imaging.plots import plots
+
+    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:

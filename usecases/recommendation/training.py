@@ -1,18 +1,17 @@
 """How recommendation is trained: the past as clients sent it, and what a candidate must be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
-from orrery.usecase import Array, Budget, Gate, Training
+from orrery.usecase import Array, Budget, Fitted, Gate, Outputs, Progress, Split, Training
 from orrery.watching import Watching
 from usecases.recommendation.counterfactual import off_policy
 from usecases.recommendation.metrics import measure
-from usecases.recommendation.model import fit
-from usecases.recommendation.plots import plots
 from usecases.recommendation.protocol import judged, split
 from usecases.recommendation.requests import RecommendationFeedback, RecommendationRequest
 from usecases.recommendation.simulator import online, react
@@ -29,6 +28,20 @@ Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
 def liked(_: Array, labels: Array) -> dict[str, float]:
     """Of the answered requests, shape (n,), the share whose latest feedback was a like; NaN: there was none."""
     return {"liked_share": float(np.nan_to_num(labels).mean())}
+
+
+def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
+    """The model, by libraries that take seconds to load: only who fits pays for them."""
+    from usecases.recommendation import model
+
+    return model.fit(split, budget, progress, folder)
+
+
+def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
+    """Drawn for the evaluated rows."""
+    from usecases.recommendation.plots import plots
+
+    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
