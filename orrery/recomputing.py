@@ -41,7 +41,7 @@ def recompute(
     first = _newest_over(case, traffic) if settings.watch.sample and _views(case) else None
     if first is None:
         return None
-    known = next((each for _, each in found.latest(case.name) if each.first == first), None)
+    known = next((each for _, each in found.latest(case.name, _LOOKED_BACK) if each.first == first), None)
     skew = known or judge(case, first, traffic, settings, progress)
     found.write(skew, now)
     return skew

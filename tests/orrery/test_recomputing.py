@@ -204,6 +204,8 @@ def test_a_window_is_compared_once_and_each_look_is_noted(platform, monkeypatch)
     assert platform.recompute(now=NOW + HOUR) == first
     assert platform.found.newest()["toy"] == (NOW + HOUR, first)
     assert len(platform.found.latest("toy", 9)) == 1
+    platform.found.write(replace(first, first=START + 9 * DAY, last=START + 10 * DAY), NOW)
+    assert platform.recompute() == first, "event time has gone back, as when a replay begins again"
 
 
 def test_a_look_that_is_killed_is_made_up_for(platform):
