@@ -16,7 +16,7 @@ from orrery.errors import OrreryError
 from orrery.lifecycle import Candidate, Snapshot
 from orrery.provenance import code_hash, git_commit, lock_hash, training_key
 from orrery.settings import Settings
-from orrery.usecase import Budget, Case, Fitted, Progress, Split, Window, silent
+from orrery.usecase import Array, Budget, Case, Fitted, Progress, Split, Window, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,7 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
 def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: Fitted, settings: Settings) -> Bundle:
     """Write the manifest. Its reference is what came while the rows it is judged on did, unless that is little."""
     from orrery.adapters.model_server import load_model
-    from orrery.reference import golden_rows, importances, reference_histograms
+    from orrery.reference import Rows, golden_rows, importances, reference_histograms
 
     names = list(case.serving.feature_names)
     moments = split.train[case.training.moment]
@@ -219,12 +219,21 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     if len(usual) < case.training.watching.rows:
         usual = split.train
     seen = score(case.training.inputs_of(usual, names)) if usual is split.usual else outputs
+    answered = usual if usual is split.usual else split.test
+    Rows(answered[names].to_numpy(np.float32), seen[watched], _labels(case, answered)).keep(fitted.folder)
     known = {
         "reference": reference_histograms(usual[names].to_numpy(np.float32), names, seen),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),
     }
     return Bundle.write(fitted.folder, about | known)
+
+
+def _labels(case: Case, rows: "pd.DataFrame") -> Array:
+    """What the watched output is measured against, where it is."""
+    if case.training.watching.task is None:
+        return np.full(len(rows), np.nan)
+    return rows[case.training.target].to_numpy(np.float64)
 
 
 def _record(case: Case, bundle: Bundle, fitted: Fitted, window: Window, budget: Budget, key: str) -> Record:

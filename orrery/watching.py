@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 MATURE = 0.9
 """the share of a window's rows whose label has arrived from which its realised quality counts"""
 State = Literal["no data", "few rows", "stable", "drift"]
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Watching:
     """watched outputs, labels, both of shape (n,), NaN where no label has arrived -> metrics"""
     probability: bool = False
     """whether the watched output is the probability that the label is 1: quality can then be estimated before labels"""
+    estimate: bool = False
+    """whether the watched output is an estimate of the label, in the label's own unit"""
+
+    @property
+    def task(self) -> Task | None:
+        """By what reports measure output against label; None: the output claims nothing of it."""
+        return "classification" if self.probability else "regression" if self.estimate else None
 
 
 @dataclass(frozen=True)
