@@ -11,6 +11,10 @@ class WatchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: int = Field(300, ge=5, le=86_400, description="between two looks at a use case's served traffic")
+    reports: int = Field(
+        10, ge=0, le=400, description="windows of a use case whose reports are kept, the newest; 0: none are made"
+    )
+    report_mb: float = Field(20.0, gt=0, le=200, description="the largest page of a report that is kept, in megabytes")
 
 
 class MonitorSettings(BaseModel):
