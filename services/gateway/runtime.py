@@ -16,6 +16,7 @@ from orrery.adapters.log_writer import LogWriter
 from orrery.adapters.model_source import LastGood, ModelCatalogue
 from orrery.adapters.online_store import OnlineStore, open_online_store
 from orrery.adapters.prediction_log import LogReader
+from orrery.adapters.report_log import ReportLog
 from orrery.adapters.torchserve import TorchServe, is_configured
 from orrery.errors import TransientError
 from orrery.learning import Learner
@@ -40,6 +41,8 @@ class Runtime:
     log: LogReader
     writer: LogWriter
     predictors: Mapping[str, Predictor]
+    catalogue: ModelCatalogue
+    reports: ReportLog
     draining: bool = False
 
 
@@ -73,7 +76,7 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
             for threads, models in ((twins, server) if serving.runtime == "model_server" else (reads, None),)
         }
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
-        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors)
+        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors, catalogue, ReportLog(engine))
         watchers = [*await _watchers(settings, runtime, catalogue), _keep_learning(learner, writer)]
         tasks = [asyncio.create_task(each) for each in watchers]
         try:
