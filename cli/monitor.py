@@ -38,9 +38,21 @@ def monitor(
         emit([vars(each) for each in found], as_json)
     elif found:
         emit([row(each) for each in found], as_json, title=f"Watch of {use_case}")
+        _say_reports(configured, use_case)
     else:
         say(f"nothing of {use_case} was watched yet; the flow `watch` does it every few minutes, or --now does")
     raise typer.Exit(DRIFTING if found and found[-1].sustained else 0)
+
+
+def _say_reports(configured: Settings, use_case: str) -> None:
+    """Where the newest report can be opened, if there is one."""
+    from orrery.adapters.database import open_database
+    from orrery.adapters.report_log import ReportLog
+    from orrery.reporting import page
+
+    newest = ReportLog(open_database(configured.log_url, configured.log.durable)).newest(use_case)
+    for name in newest[0].pages if newest else ():
+        say(f"{name.removesuffix('.html')} of {newest[0].first:%Y-%m-%d %H:%M}: {page(newest[0], name, configured)}")
 
 
 def _found(configured: Settings, use_case: str, windows: int, now: bool) -> list[Watched]:

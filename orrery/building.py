@@ -193,7 +193,7 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
 def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: Fitted, settings: Settings) -> Bundle:
     """Write the manifest. Its reference is what came while the rows it is judged on did, unless that is little."""
     from orrery.adapters.model_server import load_model
-    from orrery.reference import golden_rows, importances, reference_histograms, reference_samples
+    from orrery.reference import Rows, golden_rows, importances, reference_histograms, reference_samples
 
     names = list(case.serving.feature_names)
     moments = split.train[case.training.moment]
@@ -220,6 +220,8 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
         usual = split.train
     seen = score(case.training.inputs_of(usual, names)) if usual is split.usual else outputs
     inputs = usual[names].to_numpy(np.float32)
+    answered = usual if usual is split.usual else split.test
+    Rows(answered[names].to_numpy(np.float32), seen[watched], _labels(case, answered)).keep(fitted.folder)
     known = {
         "reference": reference_histograms(inputs, names, seen),
         "samples": reference_samples(inputs, names, seen, case.training.watching.sampled, _units(case, usual)),
@@ -236,6 +238,13 @@ def _units(case: Case, rows: "pd.DataFrame") -> Array | None:
         return None
     windows = rows[training.moment].dt.floor(training.watching.window)
     return np.asarray(rows.groupby([training.unit, windows], sort=False).ngroup())
+
+
+def _labels(case: Case, rows: "pd.DataFrame") -> Array:
+    """What the watched output is measured against, where it is."""
+    if case.training.watching.task is None:
+        return np.full(len(rows), np.nan)
+    return rows[case.training.target].to_numpy(np.float64)
 
 
 def _record(case: Case, bundle: Bundle, fitted: Fitted, window: Window, budget: Budget, key: str) -> Record:

@@ -1,7 +1,9 @@
-"""What a bundle remembers of its training rows: frozen histograms for drift, golden rows for reloading."""
+"""What a bundle remembers of its rows: frozen histograms for drift, golden rows for reloading, a sample for reports."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +15,33 @@ MOST_BINS = 20
 _GOLDEN_ROWS, _GOLDEN_VALUES = 32, 150_000
 """at most, in all: rows of pictures are large, and a manifest is read at every load"""
 _SHUFFLED_ROWS, _SHUFFLED_VALUES = (200, 2_000), 100_000
+_SAMPLE, _SAMPLED_ROWS = "reference.npy", 2_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a model was asked, what it said, and what was true."""
+
+    inputs: Array
+    """shape (n, names)"""
+    scores: Array
+    """the watched output, shape (n,)"""
+    labels: Array
+    """shape (n,), NaN where none is known"""
+
+    def keep(self, folder: Path) -> None:
+        """Write at most two thousand of the rows, drawn evenly, into a bundle's folder."""
+        chosen = np.unique(np.linspace(0, len(self.scores) - 1, min(_SAMPLED_ROWS, len(self.scores))).round())
+        rows = np.column_stack([self.inputs, self.scores, self.labels])[chosen.astype(int)]
+        np.save(folder / _SAMPLE, rows.astype(np.float32), allow_pickle=False)
+
+    @classmethod
+    def kept(cls, folder: Path) -> Self | None:
+        """What `keep` wrote; None: the bundle is older than that."""
+        if not (folder / _SAMPLE).is_file():
+            return None
+        rows = np.load(folder / _SAMPLE, allow_pickle=False).astype(np.float64)
+        return cls(rows[:, :-2], rows[:, -2], rows[:, -1])
 
 
 def frozen_edges(values: Array) -> list[float]:

@@ -14,6 +14,10 @@ class WatchSettings(BaseModel):
     sample: int = Field(
         1_000, ge=0, le=20_000, description="answers of a window whose features are computed again offline; 0: none"
     )
+    reports: int = Field(
+        10, ge=0, le=400, description="windows of a use case whose reports are kept, the newest; 0: none are made"
+    )
+    report_mb: float = Field(20.0, gt=0, le=200, description="the largest page of a report that is kept, in megabytes")
 
 
 class MonitorSettings(BaseModel):

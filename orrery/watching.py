@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MATURE = 0.9
 """the share of a window's rows whose label has arrived from which its realised quality counts"""
 State = Literal["no data", "few rows", "stable", "drift"]
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class Watching:
     """the view whose entity asks, where answers to one are alike: its first row of a window alone is in a sample"""
     answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None
     """answers, all feedback to them -> metrics that a label a row does not tell"""
+    estimate: bool = False
+    """whether the watched output is an estimate of the label, in the label's own unit"""
+
+    @property
+    def task(self) -> Task | None:
+        """By what reports measure output against label; None: the output claims nothing of it."""
+        return "classification" if self.probability else "regression" if self.estimate else None
 
 
 @dataclass(frozen=True)

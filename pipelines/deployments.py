@@ -33,7 +33,8 @@ def deployments(configured: Settings | None = None) -> list[RunnerDeployment]:
     """What there is to deploy. Schedules are live: one that is shown is one that runs; Prefect can pause it."""
     now = configured or settings()
     prefect, often = now.prefect, Interval(timedelta(seconds=now.watch.seconds), active=now.prefect.schedules)
-    release, materialize, watch, respond = map(_flow, ("release", "materialize", "watch", "respond"))
+    names = ("release", "materialize", "watch", "respond", "report")
+    release, materialize, watch, respond, report = map(_flow, names)
     return [
         deployment
         for name in usecases.names()
@@ -42,6 +43,7 @@ def deployments(configured: Settings | None = None) -> list[RunnerDeployment]:
             _deployment(materialize, name, _at(_NIGHTLY, prefect), prefect),
             _deployment(watch, name, often, prefect),
             _deployment(respond, name, None, prefect),
+            _deployment(report, name, None, prefect),
         )
     ]
 

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 import usecases
-from orrery import monitoring, recomputing, responding
+from orrery import monitoring, recomputing, reporting, responding
 from orrery.adapters.database import open_database
 from orrery.adapters.locks import exclusive
 from orrery.adapters.manifests import manifests
@@ -23,8 +23,9 @@ _WAIT_FOR_OTHER_LOOK = 600.0
 def watch(use_case: str) -> None:
     """Judge every window of event time that is over and was not judged, or whose labels may have arrived since.
 
-    While the trouble lasts, an alert that the policy declined is decided anew with each window. Last, and once
-    a window, the features of a sample are computed again: what that needs and lacks must not keep the verdicts.
+    While the trouble lasts, an alert that the policy declined is decided anew with each window. A window that was
+    judged, and one whose labels have arrived, gets a report by a run of its own. Last, and once a window, the features
+    of a sample are computed again: what that needs and lacks must not keep the verdicts.
     """
     configured = settings()
     engine = open_database(configured.log_url, configured.log.durable)
@@ -40,6 +41,7 @@ def watch(use_case: str) -> None:
         )
     if responding.trouble(use_case, engine) and (alert := responding.waiting(use_case, configured)):
         step("ask again", lambda _: responding.ask_again(use_case, alert, judged[-1].last, configured), retried=True)
+    step("ask for a report", lambda _: reporting.ask(use_case, engine, configured, datetime.now(UTC)), retried=True)
     create_table_artifact([monitoring.row(each) for each in judged], key=f"watch-{use_case.replace('_', '-')}")
     with exclusive(configured, f"recompute-{use_case}", _WAIT_FOR_OTHER_LOOK):
         step(

@@ -68,10 +68,9 @@ class ModelCatalogue:
 
     async def download(self, registered: Registered, folder: Path) -> Bundle:
         """Fetch a bundle into the empty `folder`. Raises CatalogueUnavailable, or BundleRefused when it is another."""
-        artifacts = urlsplit(registered.source)
-        if artifacts.scheme != "mlflow-artifacts":
+        root = _proxied(registered.source)
+        if root is None:
             raise BundleRefused(f"{registered.source} is not behind MLflow's artifact proxy; register it there")
-        root = f"/api/2.0/mlflow-artifacts/artifacts{artifacts.path}"
         manifest = await self._get(f"{root}/{MANIFEST}")
         (folder / MANIFEST).write_bytes(_checked(manifest).content)
         for name in _files(manifest.content):
@@ -85,11 +84,25 @@ class ModelCatalogue:
                                 f"but its bundle is {bundle.digest[:12]}")  # fmt: skip
         return bundle
 
+    async def page(self, folder: str, name: str) -> bytes | None:
+        """A file in a folder of artifacts, or None: it was deleted. Raises CatalogueUnavailable."""
+        root = _proxied(folder)
+        if root is None:
+            raise CatalogueUnavailable(f"{folder} is not behind MLflow's artifact proxy; keep artifacts there")
+        response = await self._get(f"{root}/{quote(name)}")
+        return None if response.status_code == httpx.codes.NOT_FOUND else _checked(response).content
+
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
         try:
             return await self._client.get(path, params=query)
         except httpx.HTTPError as error:
             raise CatalogueUnavailable(f"MLflow does not answer: {error!r}") from error
+
+
+def _proxied(address: str) -> str | None:
+    """The path of artifacts behind MLflow's proxy; None: they lie elsewhere."""
+    parts = urlsplit(address)
+    return f"/api/2.0/mlflow-artifacts/artifacts{parts.path}" if parts.scheme == "mlflow-artifacts" else None
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

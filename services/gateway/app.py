@@ -15,6 +15,7 @@ from services.gateway import operations
 from services.gateway.desk import GatewayDesk
 from services.gateway.limits import BodyLimit
 from services.gateway.problems import handle_errors
+from services.gateway.reports import reports
 from services.gateway.routes import use_case_router
 from services.gateway.runtime import running
 
@@ -45,5 +46,6 @@ def create_app(settings: Settings, servings: Mapping[str, Serving] | None = None
             app.include_router(serving.endpoints(GatewayDesk(name, app, settings)))
         app.include_router(use_case_router(name, serving))
     app.include_router(operations.records)
+    app.include_router(reports)
     app.include_router(operations.health)
     return app

@@ -22,6 +22,10 @@ class NotAuthenticated(OrreryError):
     """No living API key came with the request."""
 
 
+class LoginNeeded(OrreryError):
+    """No living API key came from a browser, which can be asked for it."""
+
+
 class ScopeMissing(OrreryError):
     """The API key may not do this."""
 
@@ -40,6 +44,14 @@ class Overloaded(OrreryError):
 
 class NoSuchPrediction(OrreryError):
     """No prediction of that id is in the log."""
+
+
+class NoSuchReport(OrreryError):
+    """There is no such page of a report."""
+
+
+class ReportsUnavailable(OrreryError):
+    """The list of reports or their pages cannot be read now."""
 
 
 class FieldProblem(BaseModel):
@@ -72,9 +84,15 @@ _AGAIN = {"Retry-After": "1"}
 _TABLE: Mapping[type[Exception], tuple[int, str, Mapping[str, str]]] = {
     BodyRefused: (400, "The body is not readable JSON", {}),
     NotAuthenticated: (401, "An API key is needed", {"WWW-Authenticate": "Bearer"}),
+    LoginNeeded: (
+        401,
+        "An API key is needed",
+        {"WWW-Authenticate": 'Basic realm="API key as password", charset="UTF-8"'},
+    ),
     ScopeMissing: (403, "The API key may not do this", {}),
     UnknownPrediction: (404, "There is no such prediction", {}),
     NoSuchPrediction: (404, "There is no such prediction", {}),
+    NoSuchReport: (404, "There is no such report", {}),
     BodyTooLarge: (413, "The body is too large", {}),
     FieldsRefused: (422, "Fields are not as they must be", {}),
     FeedbackRefused: (422, "The feedback does not belong to that answer", {}),
@@ -82,6 +100,7 @@ _TABLE: Mapping[type[Exception], tuple[int, str, Mapping[str, str]]] = {
     IdentityRefused: (422, "Fields are not as they must be", {}),
     Overloaded: (503, "Too many requests are in work", _AGAIN),
     LogUnavailable: (503, "The answer cannot be recorded now", _AGAIN),
+    ReportsUnavailable: (503, "Reports cannot be read now", _AGAIN),
     KeysUnavailable: (503, "API keys cannot be checked now", _AGAIN),
 }
 

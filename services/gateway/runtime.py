@@ -18,6 +18,7 @@ from orrery.adapters.log_writer import LogWriter
 from orrery.adapters.model_source import LastGood, ModelCatalogue
 from orrery.adapters.online_store import OnlineStore, open_online_store
 from orrery.adapters.prediction_log import LogReader
+from orrery.adapters.report_log import ReportLog
 from orrery.adapters.torchserve import TorchServe, is_configured
 from orrery.adapters.watch_log import WatchLog
 from orrery.errors import TransientError
@@ -45,6 +46,8 @@ class Runtime:
     writer: LogWriter
     predictors: Mapping[str, Predictor]
     observer: Observer
+    catalogue: ModelCatalogue
+    reports: ReportLog
     draining: bool = False
 
 
@@ -67,8 +70,7 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
     writer.start()
     ring = KeyRing(ApiKeys(engine))
     ring.refresh()
-    catalogue = ModelCatalogue(settings)
-    server = _model_server(settings, metrics)
+    catalogue, server = ModelCatalogue(settings), _model_server(settings, metrics)
     with ThreadPoolExecutor(2, "feature-reads") as reads, ThreadPoolExecutor(2, "twins") as twins:
         predictors = {
             name: Predictor(name, serving, store, writer, log.reader(), metrics.of(name), threads, now, models)
@@ -78,7 +80,8 @@ async def running(settings: Settings, servings: Mapping[str, Serving]) -> AsyncI
         places = Places(settings.gateway.inflight, settings.gateway.queue_ms, metrics)
         followers = _followers(settings, predictors, catalogue)
         observer = Observer(predictors, followers, WatchLog(engine), AuditLog(settings), now)
-        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors, observer)
+        reports = ReportLog(engine)
+        runtime = Runtime(metrics, places, ring, log.reader(), writer, predictors, observer, catalogue, reports)
         watchers = [*await _watchers(settings, runtime, followers), *observer.tasks(), _keep_learning(learner, writer)]
         tasks = [asyncio.create_task(each) for each in watchers]
         try:

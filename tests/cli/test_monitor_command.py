@@ -10,6 +10,7 @@ import pytest
 from cli.drift_option import Drift, DriftRefused, drifted
 from cli.main import main
 from orrery.adapters.database import open_database
+from orrery.adapters.report_log import Kept, ReportLog
 from orrery.adapters.watch_log import WatchLog
 from orrery.settings import settings
 from orrery.watching import ColumnDrift, Quality, Watched
@@ -50,6 +51,21 @@ def test_json_has_every_input(watched, capsys):
     [window] = json.loads(capsys.readouterr().out)
     assert window["inputs"][0]["psi"] == 0.4
     assert window["quality"]["parted"] == ["ap"]
+
+
+def test_the_newest_report_is_where_a_browser_finds_it(watched, capsys):
+    last, pages = FIRST + timedelta(days=1), ("data-drift.html", "classification.html")
+    engine = open_database(settings().log_url, durable=False)
+    for day in range(2):
+        first = FIRST + timedelta(days=day)
+        ReportLog(engine).write(Kept("fraud", first, last, "3", "r", "mlflow-artifacts:/x", pages, 900, False, last))
+    engine.dispose()
+    with pytest.raises(SystemExit):
+        main(["monitor", "fraud"])
+    told = "".join(capsys.readouterr().err.split())
+    for page in pages:
+        assert f"http://127.0.0.1:8000/reports/fraud/20180802T000000Z/{page}" in told
+    assert "20180801T" not in told
 
 
 def test_nothing_watched_yet_says_how_to(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orrery.reference import MOST_BINS, frozen_edges, golden_rows, histogram, reference_histograms, reference_samples
+from orrery.reference import (
+    MOST_BINS,
+    Rows,
+    frozen_edges,
+    golden_rows,
+    histogram,
+    reference_histograms,
+    reference_samples,
+)
 
 
 @given(arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)))
@@ -63,3 +71,23 @@ def test_golden_rows_span_the_scores_exactly():
     assert 30 <= len(golden.inputs) <= 60
     assert {score.min(), score.max()} <= set(golden.outputs["score"])
     assert np.array_equal(np.float32(golden.inputs)[:, 0], np.float32(golden.outputs["score"]))
+
+
+def test_a_sample_of_rows_is_kept_as_plain_numbers_and_read_again(tmp_path):
+    inputs = np.arange(10_000, dtype=np.float64).reshape(5_000, 2)
+    labels = np.where(np.arange(5_000) % 2, 1.0, np.nan)
+    Rows(inputs, np.linspace(0, 1, 5_000), labels).keep(tmp_path)
+    found = Rows.kept(tmp_path)
+    assert found.inputs.shape == (2_000, 2)
+    assert (found.scores.min(), found.scores.max()) == (0, 1)
+    assert np.isnan(found.labels).mean() == pytest.approx(0.5, abs=0.05)
+    assert (np.diff(found.inputs[:, 0]) > 0).all()
+    [file] = tmp_path.iterdir()
+    assert file.stat().st_size < 40_000
+    assert np.load(file, allow_pickle=False).dtype == np.float32
+
+
+def test_few_rows_are_all_kept_and_an_older_bundle_has_none(tmp_path):
+    assert Rows.kept(tmp_path) is None
+    Rows(np.ones((1, 3)), np.zeros(1), np.array([np.nan])).keep(tmp_path)
+    assert Rows.kept(tmp_path).inputs.tolist() == [[1, 1, 1]]

@@ -22,12 +22,13 @@ ALERT = Alert(name="DriftSustained", started_at=FIRST, fingerprint="f1", summary
 
 @pytest.fixture
 def configured(silent_platform, prefect_url, monkeypatch):
-    """Settings of a platform that has answered nothing, and a deployment of `respond`."""
+    """Settings of a platform that has answered nothing, and deployments of what a look may start."""
     monkeypatch.setattr("usecases.training", lambda name: CASE.training)
     monkeypatch.setattr("usecases.serving", lambda name: CASE.serving)
     with httpx.Client(base_url=prefect_url) as http:
-        flow_id = http.post("/flows/", json={"name": "respond"}).json()["id"]
-        http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
+        for flow in ("respond", "report"):
+            flow_id = http.post("/flows/", json={"name": flow}).json()["id"]
+            http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
     return silent_platform
 
 

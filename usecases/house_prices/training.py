@@ -77,6 +77,6 @@ training = Training(
     train_days=1_461,
     schedule="0 4 1 * *",
     budget=Budget(trials=8, seconds=40),
-    watching=Watching(window=timedelta(days=30), rows=30, quality=live),
+    watching=Watching(window=timedelta(days=30), rows=30, quality=live, estimate=True),
     online=online,
 )
