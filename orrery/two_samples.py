@@ -43,7 +43,7 @@ def mean_above(feature: str, method: str, window: Array, reference: Array) -> Me
 
 
 def mmd(feature: str, window: Array, reference: Array) -> Measure:
-    """The squared maximum mean discrepancy of two clouds of points, shape (n, values) each, n > 1, without bias.
+    """The squared maximum mean discrepancy of two clouds of points, shape (n, values) each, without bias.
 
     With a Gaussian kernel as wide as the median distance within the reference: Gretton et al., "A Kernel Two-Sample
     Test", JMLR 2012.
@@ -51,15 +51,17 @@ def mmd(feature: str, window: Array, reference: Array) -> Measure:
     points = np.concatenate([window, reference]).astype(np.float64)
     squares = _squares(points)
     inside = squares[len(window) :, len(window) :][np.triu_indices(len(reference), 1)]
-    kernel = np.exp(-squares / (2 * (np.median(inside) or 1.0))).astype(np.float32)
+    wide = float(np.median(inside)) if inside.size else 0.0
+    kernel = np.exp(-squares / (2 * (wide or 1.0))).astype(np.float32)
     np.fill_diagonal(kernel, 0)
     many, others = len(window), len(reference)
+    pairs, other_pairs = (max(rows * (rows - 1), 1) for rows in (many, others))
 
     def statistic(divisions: Array) -> Array:
         near = divisions @ kernel
         within, across = (near * divisions).sum(axis=1), (near * (1 - divisions)).sum(axis=1)
         beyond = kernel.sum(dtype=np.float64) - within - 2 * across
-        found: Array = within / (many * (many - 1)) + beyond / (others * (others - 1)) - 2 * across / (many * others)
+        found: Array = within / pairs + beyond / other_pairs - 2 * across / (many * others)
         return found
 
     return permuted(feature, "mmd_rbf", many, others, statistic)

@@ -145,13 +145,17 @@ def _inputs(rows: Sequence[Row[Any]], names: Sequence[str]) -> Array:
 
 
 def _sample(rows: Sequence[Row[Any]], watching: Watching) -> Sample:
-    """Empty where nothing is asked for, or no row has it all."""
+    """Empty where nothing is asked for, or no row has it all, in numbers."""
     if not watching.sampled:
         return {}
     chosen = _first_of_each(rows, watching.unit) if watching.unit else rows
     said = [json.loads(row.features) | json.loads(row.outputs or "{}") for row in chosen]
-    whole = [each for each in said if all(each.get(name) is not None for name in watching.sampled)]
+    whole = [each for each in said if all(_is_number(each.get(name)) for name in watching.sampled)]
     return {name: np.array([each[name] for each in whole]) for name in watching.sampled} if whole else {}
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and bool(np.isfinite(value).all())
 
 
 def _first_of_each(rows: Sequence[Row[Any]], view: str) -> Sequence[Row[Any]]:

@@ -288,6 +288,13 @@ def test_of_a_unit_only_its_first_row_is_in_the_sample(log):
     assert seen.sample["doubt"].tolist() == [2.0, 1.0]
 
 
+def test_rows_without_a_number_are_left_out_of_the_sample(log):
+    for place, doubt in enumerate(("1.5", "null", "NaN", "Infinity")):
+        log.day(place / 10, rows=1, outputs=f'{{"doubt": {doubt}}}')
+    seen = log.traffic.between("toy", START, START + DAY, ("x",), MEASURED.training.watching)
+    assert (seen.sample["doubt"].tolist(), len(seen.scores)) == ([1.5], 4)
+
+
 def test_whole_answers_and_all_feedback_to_them_tell_what_one_label_a_row_does_not(log):
     log.day(0, labelled=True, answer='{"shown": 3}')
     log.label("0-0", 0.0, START + DAY)

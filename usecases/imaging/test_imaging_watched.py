@@ -32,6 +32,25 @@ def test_a_month_of_films(shift, strangers, drifted):
     assert found[1].value == pytest.approx(strangers / 90)
 
 
+def test_a_change_in_a_faint_direction_is_seen_beside_a_strong_one():
+    draw = np.random.default_rng(4)
+    window, reference = sample(draw, 90), sample(draw, 250)
+    for each in (window, reference):
+        each["embedding"][:, 0] *= 50
+        each["embedding"][:, 15] /= 50
+    assert not measures(window, reference)[0].drifted
+    window["embedding"][:, 15] += 0.02
+    assert measures(window, reference)[0].drifted
+
+
+def test_a_direction_in_which_nothing_varies_is_no_error():
+    draw = np.random.default_rng(4)
+    window, reference = sample(draw, 9), sample(draw, 20)
+    for each in (window, reference):
+        each["embedding"][:, 3:] = 0
+    assert np.isfinite([measures(window, reference)[0].value, measures(window, reference)[0].threshold]).all()
+
+
 @given(rows=st.integers(3, 60), values=st.integers(2, 60), seed=st.integers(0, 99))
 def test_directions_keep_what_varies_most_and_no_more_than_there_is(rows, values, seed):
     pooled = np.random.default_rng(seed).normal(3, 2, size=(rows, values))

@@ -14,9 +14,13 @@ SAMPLED = ("embedding", "ood")
 
 def measures(window: Sample, reference: Sample) -> Sequence[Measure]:
     """How far the films' features are apart, and the share of films that are too strange to be scored."""
+    clouds = [np.asarray(sample["embedding"]) for sample in (window, reference)]
+    # or the first directions, which tell ill from healthy, would drown what a device or a mirrored film changes
+    spread = np.concatenate(clouds).std(axis=0)
+    scaled = [cloud / np.where(spread > 0, spread, 1.0) for cloud in clouds]
     strangers = [sample["ood"] > 1 for sample in (window, reference)]
     return (
-        mmd("embedding", window["embedding"], reference["embedding"]),
+        mmd("embedding", *scaled),
         mean_above("out_of_distribution", "share", *strangers),
     )
 
