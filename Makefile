@@ -46,7 +46,8 @@ story: setup  ## what the README promises of the demo, asked of the platform tha
 loop: setup  ## a changed world: alert, retraining, gate and a better champion, without hands (LOOP=options)
 	@if [ -d var/loop ]; then ORRERY_HOME=var/loop $(BIN)/orrery down && rm -rf var/loop; fi
 	ORRERY_HOME=var/loop ORRERY_TRAINING__TRIALS=1 ORRERY_PREFECT__SCHEDULES=false \
-	ORRERY_GATEWAY__MODEL_SERVER=in_process ORRERY_RETRAIN__COOLDOWN_MINUTES=1 ORRERY_RETRAIN__LABELS=3000 $(BIN)/orrery loop $(LOOP)
+	ORRERY_GATEWAY__MODEL_SERVER=in_process ORRERY_WATCH__REPORTS=0 \
+	ORRERY_RETRAIN__COOLDOWN_MINUTES=1 ORRERY_RETRAIN__LABELS=3000 $(BIN)/orrery loop $(LOOP)
 
 up:  ## start the platform in containers, and wait for its first models
 	@infra/docker/preflight

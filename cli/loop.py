@@ -59,7 +59,7 @@ def loop(
 
     configured = settings()
     story = Story()
-    told = _Loop(configured, use_case, story)
+    told = _Loop(configured, use_case, change, story)
     started(configured)
     found = told.run(change, quiet_days, most_days, days_after, refused)
     TIMELINE.parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,12 @@ def loop(
 class _Loop:
     """One run of the story."""
 
-    def __init__(self, configured: Settings, use_case: str, story: Story) -> None:
+    def __init__(self, configured: Settings, use_case: str, change: str, story: Story) -> None:
         self.configured, self.use_case, self.story = configured, use_case, story
         self.training = usecases.training(use_case)
         if self.training.collected is None:
             raise LoopBroken(f"{use_case} does not learn from what was served; choose a use case that does")
+        Drift.read(f"{change}@1970-01-01", self.training)  # what is no change is told before anything starts
         self._engine = open_database(configured.log_url, configured.log.durable)
         if any(self._audited()):
             raise LoopBroken(f"{configured.home} has had releases of {use_case}; set ORRERY_HOME to a new folder")

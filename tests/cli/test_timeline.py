@@ -48,6 +48,17 @@ def test_a_home_with_a_history_is_refused_before_anything_starts(tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
+def test_a_change_that_is_none_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ORRERY_HOME", str(tmp_path))
+    settings.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        main(["loop", "fraud", "--change", "weather=bad"])
+    settings.cache_clear()
+    assert ended.value.code != 0
+    assert "amount, new-pattern" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_moments_are_told_and_kept(capsys):
     story = Story()
     story.tell("the world changes", drift="amount=1.6", nothing="")
