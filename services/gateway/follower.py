@@ -86,7 +86,8 @@ class Follower:
             self._note_away(error)
             return
         self._note_away(None)
-        metrics.polled(ALIAS, found.version if found else None, self._clock().timestamp())
+        behind = (found.version, found.passed) if found else None
+        metrics.polled(ALIAS, behind, self._clock().timestamp())
         if found is not None and found != self._rejected:
             await self._follow(found)
 
