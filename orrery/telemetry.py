@@ -79,9 +79,7 @@ class GatewayMetrics:
             "model_serving_info", "1: it answers now", "use_case", "version", "run_id", "digest", "source", "device"
         )
         self.alias_info = gauge("registry_alias_info", "1 for the version behind it", "use_case", "alias", "version")
-        self.alias_passed = gauge(
-            "registry_alias_gate_passed", "1: the gate let the version behind it through", "use_case", "alias"
-        )
+        self.alias_passed = gauge("registry_alias_gate_passed", "1: it passed the gate", "use_case", "alias")
         self.loaded_at = gauge("model_loaded_timestamp_seconds", "When what answers was loaded", "use_case")
         self.trained_at = gauge("model_trained_timestamp_seconds", "When what answers was trained", "use_case")
         self.loads = counter("model_load_total", "Bundles by what became of them", "use_case", "result")
@@ -90,9 +88,7 @@ class GatewayMetrics:
         self.events = counter("use_case_events_total", "Events of a use case's own", "use_case", "event", "outcome")
         self.levels = gauge("use_case_level", "How much there is of a use case's own", "use_case", "what")
         self.scores = histogram("prediction_score", "The watched output", _SCORES, "use_case")
-        self.feature_status = counter(
-            "feature_lookup_total", "Feature reads by how they were found", "use_case", "feature_view", "status"
-        )
+        self.feature_status = counter("feature_lookup_total", "Feature reads", "use_case", "feature_view", "status")
 
     def of(self, use_case: str) -> "UseCaseMetrics":
         """The metrics of one use case, labels bound."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,8 +71,9 @@ def remove(stack: Stack, sink: str) -> None:
     stack.compose("down", "--volumes", "--remove-orphans")
 
 
-@pytest.fixture
-def platform(stack: Stack, tmp_path: Path) -> Iterator[Platform]:
+@pytest.fixture(scope="module")
+def platform(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    tmp_path = tmp_path_factory.mktemp("client")
     headers = {"Authorization": f"Bearer {stack.orrery('keys', 'show').stdout.strip()}"}
     settings = Settings(home=tmp_path, gateway=GatewaySettings(url=GATEWAY))
     with httpx.Client(base_url=GATEWAY, headers=headers, timeout=10) as client:
