@@ -30,7 +30,8 @@ def write_alertmanager(configured: Settings) -> None:
     target = configured.home / "alertmanager"
     target.mkdir(parents=True, exist_ok=True)
     file = target / "alertmanager.yml"
-    file.touch(0o600)  # such a URL lets anybody who knows it write
+    file.touch()
+    file.chmod(0o600)  # such a URL lets anybody who knows it write
     file.write_text(yaml.safe_dump(written, sort_keys=False))
 
 
