@@ -94,7 +94,7 @@ check: setup  ## format, lint, types, imports, images and configuration, claims
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint infra/docker/Dockerfile
-	$(BIN)/shellcheck .ci/run infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
+	$(BIN)/shellcheck .ci/run infra/alertmanager/start infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
 	$(BIN)/compose-lint check --quiet --fail-on high docker-compose.yml
 	$(BIN)/python -m pytest tests/test_claims.py tests/test_house_rules.py tests/infra
 

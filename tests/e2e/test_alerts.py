@@ -22,6 +22,8 @@ GATEWAY, MLFLOW, PREFECT, PROMETHEUS = (
     f"http://127.0.0.1:{PORTS[name]}" for name in ("GATEWAY", "MLFLOW", "PREFECT", "PROMETHEUS")
 )
 WITHIN = 120.0
+MANY = 220
+"""predictions, more than the rule for slow ones asks for"""
 SINK = """
 import http.server, json, time
 class Sink(http.server.BaseHTTPRequestHandler):
@@ -185,18 +187,20 @@ def point(alias: str, version: str) -> None:
 
 def test_answers_that_come_slowly_are_told(stack: Stack, platform: Platform) -> None:
     gateway = stack.containers()["gateway"]["Id"]
-    starve(stack, gateway, platform)
+    with platform.load(rate=40) as load:
+        platform.wait(lambda: len(load.answered) > MANY, 60)
     slow = Fault(stack, "PredictionsSlow")
-    with platform.load(rate=8):
+    starve(stack, gateway, platform)
+    with platform.load(rate=3):
         slow.wait()
 
 
 def starve(stack: Stack, gateway: str, platform: Platform) -> None:
     """Take the gateway's share of the processor away until it answers late, as a greedy neighbour does."""
-    for share in (0.1, 0.07, 0.05, 0.03, 0.02):
+    for share in (0.1, 0.05, 0.03, 0.02):
         stack.run("docker", "update", "--cpus", str(share), gateway)
-        waits = [platform.predict().elapsed.total_seconds() for _ in range(8)]
-        if statistics.median(waits) > 0.4:
+        waits = [platform.predict().elapsed.total_seconds() for _ in range(6)]
+        if statistics.median(waits) > 0.3:
             return
     raise AssertionError(f"it answers within {statistics.median(waits):.2f} s all the same")
 
