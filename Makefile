@@ -97,7 +97,7 @@ check: setup  ## format, lint, types, imports, images and configuration, claims
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint infra/docker/Dockerfile
-	$(BIN)/shellcheck .ci/run infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
+	$(BIN)/shellcheck .ci/run infra/alertmanager/start infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
 	$(BIN)/compose-lint check --quiet --fail-on high docker-compose.yml
 	$(BIN)/python -m pytest tests/test_claims.py tests/test_house_rules.py tests/infra
 
@@ -107,7 +107,7 @@ test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage report
 
 e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine
-	$(BIN)/python -m pytest -m containers tests/e2e/test_containers.py
+	$(BIN)/python -m pytest -m containers tests/e2e/test_alerts.py tests/e2e/test_containers.py
 
 bench: setup  ## every benchmark; prints tables
 	$(BIN)/orrery bench all

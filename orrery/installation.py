@@ -23,6 +23,8 @@ from orrery.errors import OrreryError
 
 DATABASES = ("feast", "mlflow", "orrery", "prefect")
 """each with a user of the same name, who reaches nothing else"""
+EXPORTER = "exporter"
+"""the user of Postgres and of Redis who reads how they are, and no data"""
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "gateway": ("orrery",),
     "mlflow": ("mlflow",),
@@ -31,7 +33,10 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "worker": ("feast", "orrery"),
 }
 """service -> the databases whose passwords it holds"""
-REDIS_USERS = ("gateway", "worker")
+REDIS_USERS: Mapping[str, str] = {"gateway": "gateway", "redis-exporter": EXPORTER, "worker": "worker"}
+"""service -> its user of Redis"""
+STORE = "redis://redis:6379"
+"""the key in the file that the exporter of Redis takes its password from"""
 ALERTS: Mapping[str, int] = {"alertmanager": 0o444, "monitor": 0o400}
 """who shares the token of alerts -> the mode of its file; Alertmanager's image runs as a user of its own"""
 MEMORY_BYTES, DISK_BYTES = 6 * 2**30, 10 * 2**30
@@ -43,6 +48,11 @@ ALTER ROLE {name} PASSWORD '{verifier}';
 SELECT 'CREATE DATABASE {name} OWNER {name} ENCODING ''UTF8'' LOCALE ''C.UTF-8'' TEMPLATE template0'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec
 REVOKE ALL ON DATABASE {name} FROM PUBLIC;
+"""
+_WATCHER = """\
+SELECT 'CREATE ROLE {name} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec
+ALTER ROLE {name} CONNECTION LIMIT 3 PASSWORD '{verifier}';
+GRANT pg_monitor TO {name};
 """
 
 
@@ -77,7 +87,7 @@ class Volumes:
         """Every file that holds a secret."""
         shared = {"pgpass": SERVICES, "redis": REDIS_USERS, "alerts": ALERTS}
         files = [self.secrets / service / name for name, services in shared.items() for service in services]
-        return [*files, self.secrets / "grafana" / "admin"]
+        return [*files, self.secrets / "grafana" / "admin", self.secrets / "postgres-exporter" / "postgres"]
 
     @property
     def hold_data(self) -> bool:
@@ -107,13 +117,15 @@ def prepare(volumes: Volumes, here: Mapping[str, str]) -> str:
 
 def renew(volumes: Volumes, here: Mapping[str, str]) -> None:
     """New secrets for every service, and what Postgres and Redis check them with; the note comes last."""
-    passwords = {name: secrets.token_urlsafe(32) for name in DATABASES}
+    passwords = {name: secrets.token_urlsafe(32) for name in (*DATABASES, EXPORTER)}
     for service, names in SERVICES.items():
         lines = [f"*:*:{name}:{name}:{passwords[name]}\n" for name in names]
         _write(volumes.secrets / service / "pgpass", "".join(lines), 0o400)
-    store = {user: secrets.token_urlsafe(32) for user in REDIS_USERS}
-    for user, password in store.items():
-        _write(volumes.secrets / user / "redis", password, 0o400)
+    _write(volumes.secrets / "postgres-exporter" / "postgres", passwords[EXPORTER], 0o400)
+    store = {user: secrets.token_urlsafe(32) for user in REDIS_USERS.values()}
+    for service, user in REDIS_USERS.items():
+        text = json.dumps({STORE: store[user]}) if user == EXPORTER else store[user]
+        _write(volumes.secrets / service / "redis", text, 0o400)
     token = secrets.token_urlsafe(32)
     for service, mode in ALERTS.items():
         _write(volumes.secrets / service / "alerts", token, mode)
@@ -147,7 +159,10 @@ def _refuse_other(known: Mapping[str, str], here: Mapping[str, str]) -> None:
 
 def roles(passwords: Mapping[str, str]) -> str:
     """SQL that makes each user and its database, or gives the user a new password; it holds no password."""
-    return "".join(_ROLE.format(name=name, verifier=verifier(password)) for name, password in passwords.items())
+    return "".join(
+        (_WATCHER if name == EXPORTER else _ROLE).format(name=name, verifier=verifier(password))
+        for name, password in passwords.items()
+    )
 
 
 def verifier(password: str, salt: bytes | None = None) -> str:

@@ -81,6 +81,7 @@ class GatewayMetrics:
             "model_serving_info", "1: it answers now", "use_case", "version", "run_id", "digest", "source", "device"
         )
         self.alias_info = gauge("registry_alias_info", "1 for the version behind it", "use_case", "alias", "version")
+        self.alias_passed = gauge("registry_alias_gate_passed", "1: it passed the gate", "use_case", "alias")
         self.loaded_at = gauge("model_loaded_timestamp_seconds", "When what answers was loaded", "use_case")
         self.trained_at = gauge("model_trained_timestamp_seconds", "When what answers was trained", "use_case")
         self.loads = counter("model_load_total", "Bundles by what became of them", "use_case", "result")
@@ -89,9 +90,7 @@ class GatewayMetrics:
         self.events = counter("use_case_events_total", "Events of a use case's own", "use_case", "event", "outcome")
         self.levels = gauge("use_case_level", "How much there is of a use case's own", "use_case", "what")
         self.scores = histogram("prediction_score", "The watched output", _SCORES, "use_case")
-        self.feature_status = counter(
-            "feature_lookup_total", "Feature reads by how they were found", "use_case", "feature_view", "status"
-        )
+        self.feature_status = counter("feature_lookup_total", "Feature reads", "use_case", "feature_view", "status")
 
     def of(self, use_case: str) -> "UseCaseMetrics":
         """The metrics of one use case, labels bound."""
@@ -110,7 +109,7 @@ class UseCaseMetrics:
             name: all_of_them.duration.labels(use_case, name) for name in dict.fromkeys(CLASSES.values())
         }
         self._stages = {name: all_of_them.stages.labels(use_case, name) for name in STAGES}
-        self._aliased: str | None = None
+        self._aliased: tuple[str, bool] | None = None
 
     @cached_property
     def _scores(self) -> Histogram:
@@ -168,11 +167,15 @@ class UseCaseMetrics:
         self._all.loaded_at.labels(self._use_case).set(now)
         self._all.trained_at.labels(self._use_case).set(trained)
 
-    def polled(self, alias: str, version: str | None, now: float) -> None:
-        """The registry said which version the alias points to."""
+    def polled(self, alias: str, behind: tuple[str, bool] | None, now: float) -> None:
+        """The registry said which version the alias points to, and whether that passed the gate."""
         self._all.polled_at.labels(self._use_case).set(now)
-        if version != self._aliased:
-            self._all.alias_info.remove_by_labels({"use_case": self._use_case, "alias": alias})
-            if version is not None:
-                self._all.alias_info.labels(self._use_case, alias, version).set(1)
-            self._aliased = version
+        if behind == self._aliased:
+            return
+        for series in (self._all.alias_info, self._all.alias_passed):
+            series.remove_by_labels({"use_case": self._use_case, "alias": alias})
+        if behind is not None:
+            version, passed = behind
+            self._all.alias_info.labels(self._use_case, alias, version).set(1)
+            self._all.alias_passed.labels(self._use_case, alias).set(passed)
+        self._aliased = behind

@@ -41,6 +41,9 @@ class AlertmanagerSettings(BaseModel):
     host: str = Field("127.0.0.1", description="where Alertmanager listens")
     port: int = Field(9093, ge=1, le=65535, description="Alertmanager's port")
     url: str = Field("", description="address of an Alertmanager that runs elsewhere; empty: http://host:port")
+    pager_file: str = Field(
+        "", description="file, by its whole path, whose first line is the URL of a webhook for alerts; empty: none"
+    )
     public_url: str = Field("", description="what a person opens, where it is not the url")
 
 

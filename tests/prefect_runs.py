@@ -2,8 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +22,8 @@ class FakeRuns:
     instead: tuple[int, bytes] | None = None
     """what is answered to everything"""
     asked: list[str] = field(default_factory=list)
+    at: Callable[[str, str], object] = lambda moment, path: None
+    """is told of each call: "asked", "done" and "answered", path"""
     url: str = ""
 
     def made(self, deployment: str) -> list[dict]:
@@ -38,7 +40,10 @@ class FakeRuns:
             return (200, {"id": found}) if found else (404, {"detail": "Deployment not found"})
         if path == "/api/flow_runs/count":
             return 200, self.going_on
-        [deployment] = [name for name, made in known.items() if path == f"/api/deployments/{made}/create_flow_run"]
+        made_of = {f"/api/deployments/{made}/create_flow_run": name for name, made in known.items()}
+        if path not in made_of:
+            return 404, {"detail": "Not Found"}
+        deployment = made_of[path]
         fresh = (deployment, body["idempotency_key"]) not in self.runs
         new = {"id": f"run-{len(self.runs)}", "state_type": "SCHEDULED", "state_name": "Scheduled"}
         run = self.runs.setdefault((deployment, body["idempotency_key"]), new | {"parameters": body["parameters"]})
@@ -53,12 +58,16 @@ def running_prefect(*deployments: str) -> Iterator[FakeRuns]:
         def do_GET(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"{}")
             with lock:  # a database makes a key unique, too
+                fake.at("asked", self.path)
                 status, found = fake.instead or fake.answer(self.command, self.path, body)
+                fake.at("done", self.path)
             content = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # who asked may be dead
+                self.wfile.write(content)
+            fake.at("answered", self.path)
 
         def do_POST(self) -> None:
             self.do_GET()

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from orrery.adapters.redis_acl import users
 from orrery.settings import Settings
 
-SECRETS = {"gateway": "gate,way=1", "worker": "1e5"}
+SECRETS = {"gateway": "gate,way=1", "worker": "1e5", "exporter": "ex porter"}
 
 
 def free_port() -> int:

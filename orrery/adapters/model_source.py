@@ -31,6 +31,8 @@ class Registered:
     digest: str
     source: str
     """artifact address of its bundle"""
+    passed: bool = False
+    """whether the gate let it through, as the version's own tag says"""
 
     @classmethod
     def parse(cls, use_case: str, found: Mapping[str, Any]) -> Self:
@@ -41,6 +43,7 @@ class Registered:
             run_id=found.get("run_id", ""),
             digest=tags.get("digest", ""),
             source=found.get("source", ""),
+            passed=tags.get("gate") == "passed",
         )
 
 

@@ -8,9 +8,11 @@ _FEAST = "hdel hkeys del scan"
 """what Feast adds when a view goes"""
 _BACKUP = "sync psync replconf"
 """what `redis-cli --rdb` sends"""
+_WATCH = "ping info client|setname latency|latest"
+"""what its exporter sends, which reads no key"""
 
 
-def users(gateway: str, worker: str, project: str = "orrery") -> str:
+def users(gateway: str, worker: str, exporter: str, project: str = "orrery") -> str:
     """The ACL file for these passwords, of which it holds only the SHA-256. `project`: as ORRERY_STORE__PROJECT.
 
     Feast's keys are binary and end in the project; so do ours. Nobody can be the default user, which is off; it may do
@@ -21,6 +23,7 @@ def users(gateway: str, worker: str, project: str = "orrery") -> str:
         "user health on nopass resetkeys resetchannels -@all +ping\n"
         f"user gateway on #{_digest(gateway)} resetchannels ~*{project} -@all {_allowed(_USE)}\n"
         f"user worker on #{_digest(worker)} resetchannels ~*{project} -@all {_allowed(_USE, _FEAST, _BACKUP)}\n"
+        f"user exporter on #{_digest(exporter)} resetkeys resetchannels -@all {_allowed(_WATCH)}\n"
     )
 
 

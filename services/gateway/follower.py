@@ -91,7 +91,8 @@ class Follower:
             return
         self._note_away(None)
         self.champion, self.asked_at = found.version if found else None, self._clock()
-        metrics.polled(ALIAS, self.champion, self.asked_at.timestamp())
+        behind = (found.version, found.passed) if found else None
+        metrics.polled(ALIAS, behind, self.asked_at.timestamp())
         if found is not None and found != self._rejected:
             await self._follow(found)
 

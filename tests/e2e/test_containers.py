@@ -20,7 +20,10 @@ from orrery.settings import GatewaySettings, Settings
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 GATEWAY = f"http://127.0.0.1:{PORTS['GATEWAY']}"
 PUBLISHED = {"gateway": 8000, "mlflow": 5000, "prefect": 4200, "prometheus": 9090, "alertmanager": 9093}
-WITHIN = {"postgres": 5432, "redis": 6379, "monitor": 8001, "worker": 8080, "torchserve": 8080}
+WITHIN = {
+    "postgres": 5432, "redis": 6379, "monitor": 8001, "worker": 8080, "torchserve": 8080, "redis-exporter": 9121,
+    "postgres-exporter": 9187, "host-exporter": 9100,
+}  # fmt: skip
 SENT = 1_000
 figures: dict[str, Any] = {}
 """what was measured on the way; build/e2e/figures.json in the end"""
@@ -158,6 +161,8 @@ def test_no_secret_is_in_an_environment_a_label_or_a_log(stack):
         stack.compose("exec", "-T", "worker", "cat", "/run/secrets/redis").stdout,
         stack.orrery("keys", "show").stdout.strip(),
         stack.compose("exec", "-T", "monitor", "cat", "/run/secrets/alerts").stdout,
+        stack.compose("exec", "-T", "postgres-exporter", "cat", "/run/secrets/postgres").stdout,
+        *json.loads(stack.compose("exec", "-T", "redis-exporter", "cat", "/run/secrets/redis").stdout).values(),
         *(
             line.rsplit(":", 1)[1]
             for service in ("worker", "mlflow", "prefect", "gateway", "monitor")
@@ -165,7 +170,7 @@ def test_no_secret_is_in_an_environment_a_label_or_a_log(stack):
         ),
     ]
     said = json.dumps(stack.containers()) + stack.compose("logs").stdout
-    assert len(known) == 9
+    assert len(known) == 11
     assert all(len(secret) >= 32 and secret not in said for secret in known)
     modes = stack.compose("exec", "-T", "worker", "stat", "-c", "%a %u", "/run/secrets/pgpass", "/run/secrets/redis")
     assert modes.stdout.split() == ["400", "10001"] * 2
@@ -266,7 +271,8 @@ def test_torchserve_killed_its_twin_answers_and_it_comes_back(stack, platform):
     degraded = [answer for answer in load.answered if answer["degraded"]]
     figures.setdefault("degraded", {})["torchserve"] = f"{len(degraded)} of {len(load.answered)}"
     assert not [each for each in load.answered if not _logged(platform, each)]
-    _wait(lambda: prometheus('sum(ts_inference_requests_total{model_name="imaging"})') > 0, 30)
+    for name in ("ts_inference_requests_total", "ts_inference_latency_microseconds", "ts_queue_latency_microseconds"):
+        _wait(lambda name=name: prometheus(f'sum({name}{{model_name="imaging"}})') > 0, 30)
 
 
 def test_after_all_that_events_are_still_answered_as_trained(stack, host):

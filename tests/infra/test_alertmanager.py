@@ -1,9 +1,11 @@
 """Alertmanager: the configuration loads, routes by severity, and says one thing when one thing is wrong."""
 
+import re
 import shutil
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +17,11 @@ import httpx
 import pytest
 import yaml
 from prefect_runs import running_prefect
+from servers import free_port
 
-from cli.alerting import write_alertmanager
+from cli.alerting import NoPager, write_alertmanager
 from orrery.adapters.orchestrator import Orchestrator
-from orrery.settings import MonitorSettings, PrefectSettings, Settings
+from orrery.settings import AlertmanagerSettings, MonitorSettings, PrefectSettings, Settings, child_environment
 from services.monitor.__main__ import _Handler, _Server, application
 from services.monitor.flows import Orchestration
 from services.monitor.metrics import Monitor
@@ -126,6 +129,24 @@ def test_the_configuration_of_orrery_up_has_our_address_and_a_token_for_its_owne
     assert len(token.read_text()) >= 32
 
 
+def test_people_are_told_at_the_webhook_of_a_file(amtool, settings: Settings, tmp_path):
+    file = tmp_path / "pager"
+    settings = settings.model_copy(update={"alertmanager": AlertmanagerSettings(pager_file=str(file))})
+    for content in (None, "", "ftp://x", "\n"):
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(NoPager, match="ORRERY_ALERTMANAGER__PAGER_FILE"):
+            write_alertmanager(settings)
+    file.write_text("https://hooks.example/secret\n")
+    write_alertmanager(settings)
+    written = settings.home / "alertmanager" / "alertmanager.yml"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    people = {each["name"]: each for each in yaml.safe_load(written.read_text())["receivers"]}["ui"]
+    assert people == {"name": "ui", "webhook_configs": [{"url": "https://hooks.example/secret"}]}
+    done = subprocess.run([amtool, "check-config", str(written)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_gateway_that_is_down_says_so_once(alertmanager):
     labels = [
         {"alertname": "GatewayDown", "severity": "page", "job": "gateway"},
@@ -167,6 +188,64 @@ def test_an_alert_becomes_a_run_of_prefect_although_prefect_is_away_at_first(set
     assert run["parameters"]["alert"]["name"] == "DriftSustained"
     assert _count(received, "forwarded") == 1
     assert _count(received, "forged") == 0
+
+
+KILLS = [("asked", "name/respond/a"), ("asked", "/create_flow_run"), ("done", "/create_flow_run"),
+         ("answered", "/create_flow_run")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "path"), KILLS)
+def test_a_monitor_killed_at_any_moment_loses_no_alert_and_starts_nothing_twice(
+    settings: Settings, tmp_path, moment, path
+):
+    """SIGKILL between Alertmanager's word and Prefect's; once the monitor is back, Alertmanager says it again."""
+    killed = threading.Event()
+    with running_prefect("respond/a") as prefect:
+        where = MonitorSettings(port=free_port())
+        own = settings.model_copy(update={"prefect": PrefectSettings(url=prefect.url), "monitor": where})
+        write_alertmanager(own)
+        config = own.home / "alertmanager" / "alertmanager.yml"
+        config.write_text(config.read_text().replace("group_wait: 5s", "group_wait: 0s"))
+        with running(config, tmp_path) as alertmanager, monitor_process(own) as first:
+
+            def kill(at: str, asked: str) -> None:
+                if (at, killed.is_set()) == (moment, False) and asked.endswith(path):
+                    first.kill()
+                    first.wait()
+                    killed.set()
+
+            prefect.at = kill
+            labels = {"alertname": "DriftSustained", "severity": "ticket", "use_case": "a", "respond": "retrain"}
+            alertmanager.post("/api/v2/alerts", json=[{"labels": labels}]).raise_for_status()
+            assert killed.wait(30)
+            _wait(lambda: _notifications(alertmanager, "failed") > 0 or prefect.runs)
+            with monitor_process(own):
+                _wait(
+                    lambda: (
+                        prefect.runs and _notifications(alertmanager, "sent") > _notifications(alertmanager, "failed")
+                    )
+                )
+    assert len(prefect.made("respond/a")) == 1
+
+
+@contextmanager
+def monitor_process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    """The monitor as a process of its own, once it answers."""
+    with subprocess.Popen([sys.executable, "-m", "services.monitor"], env=child_environment(settings, {})) as process:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+                client.get(f"{settings.monitor_url}/healthz").raise_for_status()
+            yield process
+        finally:
+            process.kill()
+
+
+def _notifications(alertmanager: httpx.Client, outcome: str) -> float:
+    """Of those to webhooks: how often Alertmanager tried (`sent`), or gave one up for the moment (`failed`)."""
+    name = {"sent": "requests", "failed": "requests_failed"}[outcome]
+    said = alertmanager.get("/metrics").text
+    found = re.search(rf'^alertmanager_notification_{name}_total{{integration="webhook"}} (\d+)', said, re.M)
+    return float(found[1]) if found else 0.0
 
 
 def _count(monitor: Monitor, outcome: str) -> float:

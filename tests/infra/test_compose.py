@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cli.services import here
-from orrery.installation import DATABASES, Volumes
+from orrery.installation import DATABASES, EXPORTER, STORE, Volumes
 from orrery.settings import variables
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +135,24 @@ def test_alertmanager_reaches_the_monitor_with_the_token_that_both_hold():
     assert SERVICES["monitor"]["environment"]["ORRERY_MONITOR__TOKEN_FILE"] == "/run/secrets/alerts"
     assert {"control", "data"} == set(SERVICES["monitor"]["networks"])
     assert "control" in SERVICES["alertmanager"]["networks"]
+
+
+def test_exporters_reach_what_they_watch_with_a_user_of_their_own_and_nothing_that_is_published():
+    watched = {"redis-exporter": "redis", "postgres-exporter": "postgres", "host-exporter": None}
+    jobs = yaml.safe_load((ROOT / "infra" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    scraped = {job["static_configs"][0]["targets"][0].partition(":")[0] for job in jobs}
+    assert set(watched) <= scraped
+    for name, of in watched.items():
+        networks = set(SERVICES[name]["networks"])
+        assert networks == ({"control", "data"} if of else {"control"})
+        assert of is None or networks & set(SERVICES[of]["networks"])
+        assert not SERVICES[name].get("ports")
+    assert SERVICES["host-exporter"]["volumes"] == ["public:/disk:ro"], "it sees neither the host's files nor a secret"
+    addresses = SERVICES["redis-exporter"]["command"]
+    assert addresses[addresses.index("--redis.addr") + 1] == STORE
+    assert addresses[addresses.index("--redis.user") + 1] == EXPORTER
+    assert SERVICES["postgres-exporter"]["environment"]["DATA_SOURCE_USER"] == EXPORTER
+    assert re.search(rf"^host +postgres +{EXPORTER} +samenet +scram-sha-256$", HBA, re.M)
 
 
 def test_images_are_pinned_and_their_digests_noted():

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import re
 import stat
 
 import pytest
@@ -28,6 +29,8 @@ HERE = {"orrery": "0.2.0", "postgres": "17"}
 @pytest.fixture
 def volumes(tmp_path):
     for name in ("alertmanager", "gateway", "grafana", "mlflow", "monitor", "prefect", "worker"):
+        (tmp_path / "secrets" / name).mkdir(parents=True)
+    for name in ("postgres-exporter", "redis-exporter"):
         (tmp_path / "secrets" / name).mkdir(parents=True)
     for name in ("public", "postgres"):
         (tmp_path / name).mkdir()
@@ -71,9 +74,8 @@ def test_alertmanager_and_the_monitor_share_one_token(volumes):
 def test_what_is_public_holds_no_secret(volumes):
     prepare(volumes, HERE)
     public = "".join(path.read_text() for path in volumes.public.iterdir())
-    known = [word for text in contents(volumes).values() for word in text.replace(":", "\n").split()]
-    long = [word for word in known if len(word) >= 24]
-    assert len(long) == 11
+    long = [word for text in contents(volumes).values() for word in re.findall(r"[\w-]{24,}", text)]
+    assert len(long) == 13
     assert not [word for word in long if word in public]
 
 
@@ -94,7 +96,16 @@ def test_a_first_start_cut_off_before_the_note_is_begun_anew(volumes):
 
 
 @pytest.mark.parametrize(
-    "lost", ["gateway/pgpass", "worker/redis", "grafana/admin", "monitor/alerts", "alertmanager/alerts"]
+    "lost",
+    [
+        "gateway/pgpass",
+        "worker/redis",
+        "grafana/admin",
+        "monitor/alerts",
+        "alertmanager/alerts",
+        "redis-exporter/redis",
+        "postgres-exporter/postgres",
+    ],
 )
 def test_lost_secrets_beside_data_are_refused_and_nothing_is_written(volumes, lost):
     prepare(volumes, HERE)
@@ -172,6 +183,20 @@ def test_roles_and_databases_are_made_only_where_they_are_missing():
     text = roles({"orrery": "secret"})
     assert "secret" not in text
     assert text.count("WHERE NOT EXISTS") == 2
+
+
+def test_the_exporters_read_statistics_with_passwords_of_their_own(volumes):
+    prepare(volumes, HERE)
+    told = json.loads((volumes.secrets / "redis-exporter" / "redis").read_text())
+    assert list(told) == ["redis://redis:6379"]
+    written = (volumes.public / "roles.sql").read_text()
+    assert "GRANT pg_monitor TO exporter" in written
+    assert "CREATE DATABASE exporter" not in written
+    passwords = {*told.values(), (volumes.secrets / "postgres-exporter" / "postgres").read_text()}
+    assert len(passwords) == 2
+    assert not [
+        path for path in volumes.secrets.glob("*/pgpass") if any(word in path.read_text() for word in passwords)
+    ]
 
 
 def test_the_command_says_what_it_did_and_what_it_refuses(volumes, capsys, monkeypatch):

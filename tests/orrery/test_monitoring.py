@@ -1,12 +1,15 @@
 """The watch over a log of served answers: which windows, which verdict, and nothing lost when it is killed."""
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 from toy.toy_case import CASE
 
 from orrery.adapters.database import open_database
@@ -234,6 +237,38 @@ def test_killed_at_any_window_the_next_look_does_what_is_left(log, deaths):
     with pytest.raises(KeyboardInterrupt):
         log.watch(manifests=dying)
     assert len(log.states()) == deaths
+    log.watch()
+    assert log.states() == [("stable", False)] * 4
+
+
+@pytest.mark.parametrize("deaths", [1, 4])
+@pytest.mark.parametrize("statement", ["DELETE", "INSERT"])
+def test_a_process_killed_in_the_middle_of_a_write_loses_no_verdict(log, deaths, statement):
+    """SIGKILL after the old verdict is deleted, or the new one written, and before either is committed."""
+    for number in range(4):
+        log.day(number)
+    log.day(4, rows=9)
+    log.watch()
+    before = log.found.latest("toy", 100)
+    for number in range(4):
+        log.label(f"{number}-0", 1.0, START + 5 * DAY)  # so that each window is due again
+
+    def look() -> None:
+        log.engine.dispose(close=False)
+        seen = iter(range(1, 100))
+
+        @event.listens_for(log.engine, "after_cursor_execute")
+        def kill(_connection, _cursor, said, *_):
+            if said.startswith(f"{statement} ") and next(seen) == deaths:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        log.watch()
+
+    killed = multiprocessing.get_context("fork").Process(target=look)
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
+    assert [window.first for _, window in log.found.latest("toy", 100)] == [window.first for _, window in before]
     log.watch()
     assert log.states() == [("stable", False)] * 4
 

@@ -41,7 +41,7 @@ class Catalogue:
         self.champion[name] = {
             "name": name, "version": version, "run_id": f"run{version}",
             "source": f"mlflow-artifacts:/run{version}/bundle",
-            "tags": [{"key": "digest", "value": digest or bundle.digest}],
+            "tags": [{"key": "digest", "value": digest or bundle.digest}, {"key": "gate", "value": "passed"}],
         }  # fmt: skip
         return copy
 

@@ -137,6 +137,7 @@ def test_models_and_metrics_say_what_answers(served):
     assert 'gateway_predictions_total{outcome="ok",use_case="fraud",variant="champion",version="1"} 1.0' in text
     assert re.search(r'\nmodel_serving_info\{[^}]*digest="', text)
     assert 'registry_alias_info{alias="champion",use_case="fraud",version="1"} 1.0' in text
+    assert 'registry_alias_gate_passed{alias="champion",use_case="fraud"} 1.0' in text
     for stage in ("auth", "features", "inference", "post", "log"):
         assert f'gateway_stage_duration_seconds_count{{stage="{stage}",use_case="fraud"}} 1.0' in text
     assert 'prediction_score_count{use_case="fraud"} 1.0' in text

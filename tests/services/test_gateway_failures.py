@@ -122,6 +122,16 @@ def test_the_alias_moves_under_load_and_nobody_notices(served, configured, key, 
     assert served.get("/metrics").text.count("\nmodel_serving_info{") == 1
 
 
+def test_an_alias_that_was_moved_past_the_gate_is_told(served, catalogue, bundles):
+    gated = 'registry_alias_gate_passed{alias="champion",use_case="fraud"}'
+    eventually(lambda: metric(served, f"{gated} 1.0"))
+    catalogue.register(bundles[1], "2")
+    del catalogue.champion["fraud"]["tags"][1]
+    eventually(lambda: version(served) == "2" and metric(served, f"{gated} 0.0"))
+    del catalogue.champion["fraud"]
+    eventually(lambda: not metric(served, gated))
+
+
 @pytest.mark.parametrize("what", ["flipped", "digest", "features", "golden", "cannot answer", "another", "incomplete"])
 def test_a_bundle_that_is_not_right_never_answers(served, catalogue, bundles, tmp_path, what):
     bundle = bundles[1]

@@ -38,7 +38,7 @@ def test_the_gateway_sees_only_the_project_and_looks_for_nothing(redis):
 
 
 def test_the_file_holds_no_password(redis):
-    text = users("first secret", "second secret", "shop")
+    text = users("first secret", "second secret", "third secret", "shop")
     assert "secret" not in text
     assert text.count("~*shop ") == 2
 
@@ -52,6 +52,16 @@ def test_nobody_is_let_in_without_a_password_and_health_may_only_ping(redis):
         assert connection.ping()
         with pytest.raises(NoPermissionError):
             connection.get("a:orrery")
+
+
+def test_the_exporter_reads_how_redis_is_and_no_data(redis):
+    with redis.admin() as connection:
+        connection.set("a:orrery", "b")
+    with client(redis, "exporter") as connection:
+        assert connection.info("memory")["used_memory"] > 0
+        for command in (*DENIED[:-1], ("GET", "a:orrery"), ("SCAN", "0"), ("SET", "a:orrery", "c"), ("SYNC",)):
+            with pytest.raises(NoPermissionError):
+                connection.execute_command(*command)
 
 
 def test_the_worker_can_take_a_backup(redis, tmp_path):
