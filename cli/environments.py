@@ -24,6 +24,7 @@ def orchestration(settings: Settings) -> dict[str, str]:
         "PREFECT_HOME": str(folder(settings, "prefect")),
         "PREFECT_API_URL": settings.prefect_url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # who asks for a run waits for it
     }
 
 
