@@ -14,7 +14,7 @@ from orrery.adapters.locks import exclusive
 from orrery.adapters.manifests import manifests
 from orrery.adapters.orchestrator import BUSY_WAITS, FlowRun, Orchestrator
 from orrery.adapters.prediction_log import LogReader
-from orrery.adapters.registry import CHAMPION, Registry
+from orrery.adapters.registry import CHAMPION, Registry, Version
 from orrery.adapters.watch_log import WatchLog
 from orrery.recording import micros
 from orrery.retraining import (
@@ -135,7 +135,9 @@ def known_facts(use_case: str, training: Training, settings: Settings) -> Facts:
     starts, refusals = history(AuditLog(settings).records(), use_case)
     with _database(settings) as engine:
         log = LogReader(engine)
-        since = trouble(use_case, engine) or champion_as_of(use_case, settings)
+        champion = Registry(settings).find(use_case, CHAMPION)
+        seen = trouble(use_case, engine, champion.version) if champion else None
+        since = seen or _as_of(champion, settings)
         newest = log.latest(use_case)
         learned = (newest.record.event_time if newest else 0) - micros(
             _EPOCH + training.label_delay + training.held_back
@@ -146,18 +148,18 @@ def known_facts(use_case: str, training: Training, settings: Settings) -> Facts:
     return Facts(datetime.now(UTC), starts, refusals, labels, since, running)
 
 
-def trouble(use_case: str, engine: Engine) -> datetime | None:
-    """Since when what was watched shows a trouble of the model that answers now; None: it shows none."""
-    return troubled_since([each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)])
+def trouble(use_case: str, engine: Engine, version: str | None = None) -> datetime | None:
+    """Since when what was watched shows a trouble of the version, or of the one that answers; None: it shows none."""
+    return troubled_since([each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK)], version)
 
 
-def troubled_since(windows: Sequence[Watched]) -> datetime | None:
+def troubled_since(windows: Sequence[Watched], version: str | None = None) -> datetime | None:
     """Since when windows, the newest first, drift or part from their estimate; None: the newest that can tell does not.
 
-    Windows that say nothing, for lack of rows or of labels, neither end a trouble nor begin one. What an earlier
-    version answered is no trouble of the one that answers now.
+    Windows that say nothing, for lack of rows or of labels, neither end a trouble nor begin one. What another version
+    answered is no trouble of `version`, which without one is that of the newest window.
     """
-    since, serving = None, next((window.version for window in windows if window.version), None)
+    since, serving = None, version or next((window.version for window in windows if window.version), None)
     for window in windows:
         if window.version not in {None, serving}:
             break
@@ -169,9 +171,8 @@ def troubled_since(windows: Sequence[Watched]) -> datetime | None:
     return since
 
 
-def champion_as_of(use_case: str, settings: Settings) -> datetime | None:
+def _as_of(champion: Version | None, settings: Settings) -> datetime | None:
     """When the data of the champion ended; None: there is no champion."""
-    champion = Registry(settings).find(use_case, CHAMPION)
     return manifests(settings)(champion.run_id, champion.digest).as_of if champion else None
 
 

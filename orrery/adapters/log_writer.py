@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     Select,
     Table,
     bindparam,
@@ -20,7 +21,6 @@ from sqlalchemy import (
     inspect,
     select,
     text,
-    tuple_,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -250,8 +250,7 @@ def unavailable(error: Exception) -> LogUnavailable:
 def _latest(connection: Connection, records: Iterable[Record]) -> Iterator[tuple[tuple[str, ...], _Latest]]:
     """What the log says of these records' events: the first answer, the latest label."""
     for table, query in _LATEST.items():
-        wanted = [(record.use_case, record.identity) for record in records if record.table is table]
-        for row in connection.execute(query, {"wanted": wanted}) if wanted else ():
+        for row in _asked(connection, query, [record for record in records if record.table is table]):
             receipt = Receipt(row.sequence, getattr(row, "answer", ""), fresh=False)
             subject = (row.subject,) if table is labels else ()
             yield (table.name, row.use_case, row.identity, *subject), (getattr(row, "label", None), receipt)
@@ -259,15 +258,25 @@ def _latest(connection: Connection, records: Iterable[Record]) -> Iterator[tuple
 
 def _there(connection: Connection, records: Iterable[Record]) -> Iterator[LabelRecord]:
     """The labels that the log has of these records' events, also those that are not the latest."""
-    wanted = [(record.use_case, record.identity) for record in records if record.table is labels]
-    for row in connection.execute(_of_events(labels, *labels.c), {"wanted": wanted}) if wanted else ():
+    for row in _asked(connection, _THERE, [record for record in records if record.table is labels]):
         yield LabelRecord(**{each.name: row._mapping[each.name] for each in fields(LabelRecord)})
 
 
+def _asked(connection: Connection, query: Select[Any], records: Sequence[Record]) -> Iterable[Row[Any]]:
+    """Rows of these records' events; where two use cases share an identity, of both."""
+    if not records:
+        return ()
+    wanted = {name: sorted({getattr(record, name) for record in records}) for name in ("use_case", "identity")}
+    return connection.execute(query, wanted)
+
+
 def _of_events(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
-    """Rows of the events in `wanted`, in order. Built once: making a statement costs more than running it."""
-    wanted = tuple_(table.c.use_case, table.c.identity).in_(bindparam("wanted", expanding=True))
-    return select(*columns).where(wanted).order_by(table.c.sequence)
+    """Rows of the events that are asked for, in order. Built once: making a statement costs more than running it.
+
+    Not of pairs: SQLite looks at every row of the table for a list of these.
+    """
+    wanted = (each.in_(bindparam(each.name, expanding=True)) for each in (table.c.use_case, table.c.identity))
+    return select(*columns).where(*wanted).order_by(table.c.sequence)
 
 
 def _latest_of(table: Table, *columns: str) -> Select[Any]:
@@ -276,4 +285,5 @@ def _latest_of(table: Table, *columns: str) -> Select[Any]:
 
 
 _LATEST = {predictions: _latest_of(predictions, "answer"), labels: _latest_of(labels, "subject", "label")}
+_THERE = _of_events(labels, *labels.c)
 _INSERTS = {table: insert(table) for table in (predictions, labels)}

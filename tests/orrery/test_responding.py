@@ -187,8 +187,8 @@ def test_without_facts_nothing_is_decided(answered, prefect):
 
 def test_without_a_champion_every_label_counts(answered):
     Registry(answered).delete_alias("toy", CHAMPION)
-    assert responding.champion_as_of("toy", answered) is None
-    assert responding.known_facts("toy", replace(TRAINING, label_delay=timedelta(0)), answered).labels == 16
+    facts = responding.known_facts("toy", replace(TRAINING, label_delay=timedelta(0)), answered)
+    assert (facts.since, facts.labels) == (None, 16)
 
 
 def test_a_busy_prefect_is_asked_again_for_the_same_run(answered, prefect, monkeypatch):
@@ -239,6 +239,9 @@ def test_a_trouble_begins_with_the_first_window_that_shows_it():
     assert responding.troubled_since([window(5, "drift"), blind, drift, quiet]) == drift.first
     assert responding.troubled_since([unripe, window(2, parted=["auc"]), quiet]) == drift.first
     assert responding.troubled_since([window(5, maturity=0.0, version="2"), drift, quiet]) is None, "another's"
+    assert responding.troubled_since([window(5, "drift"), drift, quiet], "2") is None, (
+        "its successor has answered nothing"
+    )
 
 
 def test_a_declined_alert_waits_until_something_is_started(answered, prefect):

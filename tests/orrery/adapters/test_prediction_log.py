@@ -69,6 +69,33 @@ def test_what_is_written_is_found(writer, engine):
     assert LogReader(engine).by_id("another") is None
 
 
+def test_a_group_is_looked_up_by_index_however_long_the_log_is(written, tmp_path):
+    engine = open_database(f"sqlite:///{tmp_path / 'plan.db'}", durable=False)
+    asked = []
+    writer = written(engine)
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, sql, values, *_: asked.append((sql, values)))
+    group = [prediction("1"), prediction("2"), label("1"), label("2")]
+    futures = [writer.submit(record) for record in group]  # before the thread begins: one transaction takes them
+    writer.start()
+    wait(futures, 5)
+    selects = [(sql, values) for sql, values in asked if sql.startswith("SELECT") and " IN " in sql]
+    assert len(selects) == 2
+    with engine.connect() as connection:
+        for sql, values in selects:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+            assert not any(row[3].startswith("SCAN") for row in plan), plan
+    engine.dispose()
+
+
+def test_use_cases_that_share_an_identity_share_nothing_else(written):
+    writer = written()
+    mine, theirs = prediction(answer="mine"), prediction(answer="theirs", use_case="other")
+    futures = [writer.submit(record) for record in (mine, theirs, mine)]
+    writer.start()
+    assert [future.result(5).answer for future in futures] == ["mine", "theirs", "mine"]
+    assert [future.result(5).fresh for future in futures] == [True, True, False]
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_one_event_has_one_row_and_one_answer(engine, written, together):
     writer = written()
