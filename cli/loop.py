@@ -237,7 +237,7 @@ class _Loop:
                 reasons="; ".join(details.get("reasons", [])),
             )
             if record["action"] == PROMOTED:
-                self.story.successor = str(details["champion"])
+                self.story.successor = self.story.successor or str(details["champion"])
 
     def _compare(self, drift: Drift) -> dict[str, dict[str, float]]:
         live = by_champion(self._windows(_MOST_WINDOWS), drift.since, self.story.champion, self.story.successor)

@@ -23,6 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 400
 """windows a look judges at most; the next one goes on"""
 _NAMED = 5
+_JUDGED = {"stable", "drift"}
 
 
 def watch(
@@ -39,11 +40,13 @@ def watch(
         nothing = Watched(case.name, _EPOCH, _EPOCH, None, "no data", 0, 0, reasons=("nothing was answered yet",))
         return [_kept(found, nothing, now)]
     known = {each.first: each for _, each in found.latest(case.name, _MOST)}
+    # a client that catches up with the past opens no window that was over
+    clock = max([clock, *(each.last for each in known.values() if each.state in _JUDGED)])
     due = list(_due(traffic.starts(case.name, length, _MOST), clock, case, known))
     judged: list[Watched] = []
     for number, first in enumerate(due):
         progress("watch", number, len(due), f"{first:%Y-%m-%d %H:%M}")
-        window = judge(case, first, traffic, manifests)
+        window = judge(case, first, traffic, manifests, known.get(first))
         known[first] = window
         judged.append(_kept(found, replace(window, sustained=_sustained(window, known, case.training.watching)), now))
     if not due:
@@ -93,8 +96,10 @@ def _sustained(window: Watched, known: Mapping[datetime, Watched], watching: Wat
     return sum(each is not None and each.state == "drift" for each in before) >= watching.drifted
 
 
-def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests) -> Watched:
-    """What one window says, by itself."""
+def judge(
+    case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests, before: Watched | None = None
+) -> Watched:
+    """What one window says, by itself. `before`: what it said at an earlier look, which holds for the same answers."""
     watching, names = case.training.watching, case.serving.feature_names
     last = first + watching.window
     seen = traffic.between(case.name, first, last, names, watching)
@@ -102,7 +107,10 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests
     if not len(seen.scores) or seen.digest is None or seen.run_id is None:
         answers = "no answer" if not seen.rows else f"{seen.rows} answers, none of them by a model with its features"
         return replace(about, reasons=(answers,))
-    about = replace(about, quality=_quality(case, about, seen, traffic))
+    known = before if before is not None and _same_answers(before, about) else None
+    about = replace(about, quality=_quality(case, about, seen, traffic, known.quality if known else None))
+    if known is not None and known.state in _JUDGED:
+        return replace(known, quality=about.quality, sustained=False)
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
@@ -112,6 +120,10 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, manifests: Manifests
     reasons = (*_reasons(inputs, score, share, watching), *_apart(measures))
     state: State = "drift" if reasons else "stable"
     return replace(about, state=state, inputs=inputs, score=score, measures=measures, share=share, reasons=reasons)
+
+
+def _same_answers(one: Watched, other: Watched) -> bool:
+    return (one.version, one.rows, one.degraded) == (other.version, other.rows, other.degraded)
 
 
 def compared(
@@ -150,7 +162,8 @@ def _reasons(
         yield f"{score.name}: PSI {score.psi:.3f}, at most {score.threshold:.3f} is usual"
 
 
-def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog) -> Quality | None:
+def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog, before: Quality | None) -> Quality | None:
+    """`before`: of the same answers, which holds while their labels say the same."""
     watching = case.training.watching
     if watching.quality is None:
         return None
@@ -159,12 +172,14 @@ def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog) -> 
     realised = (
         {**watching.quality(seen.scores, seen.labels), **_answered(case, about, traffic)} if arrived.any() else {}
     )
+    if before is not None and (before.labelled, before.realised) == (int(arrived.sum()), realised):
+        return before
     return Quality(
         labelled=int(arrived.sum()),
         maturity=float(arrived.mean()),
         lag_seconds=float(np.median(seen.lags)) if len(seen.lags) else None,
         realised=realised,
-        estimated=estimated(seen.scores)[0] if claims else {},
+        estimated=before.estimated if before else estimated(seen.scores)[0] if claims else {},
         parted=parted(seen.scores, seen.labels) if claims and arrived.sum() >= watching.rows else (),
     )
 

@@ -58,14 +58,15 @@ class Log:
         self.traffic, self.found = TrafficLog(self.engine), WatchLog(self.engine)
         self._sequence = 0
 
-    def day(self, number, shift=0.0, rows=ROWS, version="1", labelled=False, **other):
+    def day(self, number, shift=0.0, rows=ROWS, version="1", labelled=False, late=False, **other):
         """Answers spread over one day; `shift` moves the input."""
         x = DRAW.normal(shift, size=rows)
         for place, value in enumerate(x):
             at = START + number * DAY + DAY * place / max(rows, 1)
-            self._write(predictions, self._answer(f"{number}-{place}", at, float(value), version) | other)
+            identity = f"{number}-{place}" if not late else f"{number}-late-{place}"
+            self._write(predictions, self._answer(identity, at, float(value), version) | other)
             if labelled:
-                self.label(f"{number}-{place}", float(DRAW.random() < said(value)), at + 2 * DAY)
+                self.label(identity, float(DRAW.random() < said(value)), at + 2 * DAY)
 
     def label(self, identity, value, at):
         told = {"subject": "", "label": value, "arrived_at": micros(at), "recorded_at": 0, "feedback": "{}"}
@@ -101,6 +102,36 @@ def test_nothing_served_is_no_data_and_not_no_drift(log):
     [window] = log.watch()
     assert (window.state, window.rows) == ("no data", 0)
     assert log.found.newest()["toy"][0] == NOW
+
+
+def test_a_look_at_labels_alone_measures_no_drift_again_and_says_what_a_first_look_would(log):
+    log.day(0)
+    log.day(1)
+    log.day(2, rows=9)
+    log.watch()
+    for place in range(ROWS):
+        log.label(f"0-{place}", float(place % 3 == 0), START + 2 * DAY)
+
+    def no_manifest(run, digest):
+        raise AssertionError("drift is measured again")
+
+    log.watch(manifests=no_manifest)
+    window = {each.first: each for _, each in log.found.latest("toy", 10)}[START]
+    assert window.quality.maturity == 1
+    assert window == judge(TOY, START, log.traffic, lambda run, digest: MANIFEST)
+
+
+def test_answers_to_the_past_open_no_window_that_was_over(log):
+    log.day(0)
+    log.day(1)
+    log.day(2, rows=9)
+    log.watch()
+    log.day(1, shift=3.0, late=True)
+    log.watch()
+    assert log.states() == [("stable", False), ("drift", False)]
+    log.day(0, rows=20, late=True)
+    log.watch()
+    assert log.states() == [("stable", False), ("drift", False)]
 
 
 def test_stable_days_then_sustained_drift(log):
