@@ -105,8 +105,13 @@ def waiting(use_case: str, settings: Settings) -> Alert | None:
     return latest
 
 
-def ask_again(use_case: str, alert: Alert, newest: datetime, settings: Settings) -> FlowRun:
-    """Have a declined alert decided anew, once a window: facts may have changed with the window that ends `newest`."""
+def ask_again(use_case: str, alert: Alert, newest: datetime, training: Training, settings: Settings) -> FlowRun | None:
+    """Have a declined alert decided anew, at most once a window, of which `newest` is the end of the last.
+
+    None: the policy would decline again.
+    """
+    if would_say(use_case, training, settings).verdict == "decline":
+        return None
     parameters = {"use_case": use_case, "alert": alert.model_dump(mode="json")}
     with Orchestrator(settings, BUSY_WAITS) as orchestrator:
         return orchestrator.start(f"respond/{use_case}", parameters, f"{alert.cause(use_case)} {newest.isoformat()}")

@@ -23,7 +23,7 @@ _WAIT_FOR_OTHER_LOOK = 600.0
 def watch(use_case: str) -> None:
     """Judge every window of event time that is over and was not judged, or whose labels may have arrived since.
 
-    While the trouble lasts, an alert that the policy declined is decided anew with each window. A window that was
+    While the trouble lasts, an alert that the policy declined is decided anew once it would not be. A window that was
     judged, and one whose labels have arrived, gets a report by a run of its own. Last, and once a window, the features
     of a sample are computed again: what that needs and lacks must not keep the verdicts.
     """
@@ -40,7 +40,11 @@ def watch(use_case: str) -> None:
             retried=True,
         )
     if responding.trouble(use_case, engine) and (alert := responding.waiting(use_case, configured)):
-        step("ask again", lambda _: responding.ask_again(use_case, alert, judged[-1].last, configured), retried=True)
+        step(
+            "ask again",
+            lambda _: responding.ask_again(use_case, alert, judged[-1].last, case.training, configured),
+            retried=True,
+        )
     step("ask for a report", lambda _: reporting.ask(use_case, engine, configured, datetime.now(UTC)), retried=True)
     create_table_artifact([monitoring.row(each) for each in judged], key=f"watch-{use_case.replace('_', '-')}")
     with exclusive(configured, f"recompute-{use_case}", _WAIT_FOR_OTHER_LOOK):

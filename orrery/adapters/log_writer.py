@@ -27,12 +27,12 @@ from sqlalchemy.exc import DBAPIError
 from orrery.adapters.database import cause
 from orrery.adapters.prediction_log import (
     IDENTITY_CHARACTERS,
+    INDICES,
     LAST,
     LabelRecord,
     LogReader,
     LogUnavailable,
     PredictionRecord,
-    by_event_time,
     labels,
     metadata,
     predictions,
@@ -87,7 +87,8 @@ class LogTables:
         """Make the tables where they are missing. Raises LogUnavailable."""
         try:
             metadata.create_all(self._engine)
-            by_event_time.create(self._engine, checkfirst=True)  # tables of before 0.2 have none
+            for index in INDICES:
+                index.create(self._engine, checkfirst=True)
             self._add_subject()
         except DBAPIError as error:
             raise unavailable(error) from error

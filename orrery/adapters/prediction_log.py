@@ -64,7 +64,6 @@ predictions = Table(
     Column("answer", Text, nullable=False),
     UniqueConstraint("use_case", "identity"),
 )
-by_event_time = Index("predictions_by_event_time", predictions.c.use_case, predictions.c.event_time)
 labels = Table(
     "labels",
     metadata,
@@ -78,6 +77,13 @@ labels = Table(
     Column("feedback", Text, nullable=False),
     Index("labels_by_event", "use_case", "identity", "sequence"),
 )
+INDICES = (
+    Index("predictions_by_event_time", predictions.c.use_case, predictions.c.event_time),
+    # without these two, SQLite finds the rows after a sequence among all of a use case
+    Index("predictions_by_sequence", predictions.c.use_case, predictions.c.sequence),
+    Index("labels_by_sequence", labels.c.use_case, labels.c.sequence),
+)
+"""those that tables of an older version lack"""
 probes = Table("probes", metadata, Column("id", Integer, primary_key=True), Column("recorded_at", BigInteger))
 
 

@@ -248,8 +248,15 @@ def test_a_declined_alert_waits_until_something_is_started(answered, prefect):
     respond(answered, held_back=timedelta(days=100))
     assert responding.waiting("toy", answered) == ALERT
     assert responding.waiting("other", answered) is None
-    first = responding.ask_again("toy", ALERT, AS_OF, answered)
-    assert responding.ask_again("toy", ALERT, AS_OF, answered).run_id == first.run_id, "once a window"
-    assert responding.ask_again("toy", ALERT, AS_OF + timedelta(days=1), answered).run_id != first.run_id
+    held_back, ready = (
+        replace(TRAINING, label_delay=timedelta(0), held_back=timedelta(days=days)) for days in (100, 0)
+    )
+
+    def again(newest=AS_OF, training=ready):
+        return responding.ask_again("toy", ALERT, newest, training, answered)
+
+    assert again(training=held_back) is None, "it would be declined again"
+    assert again().run_id == again().run_id, "once a window"
+    assert again().run_id != again(AS_OF + timedelta(days=1)).run_id
     respond(answered)
     assert responding.waiting("toy", answered) is None

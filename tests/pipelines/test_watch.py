@@ -8,6 +8,7 @@ import httpx
 import pytest
 from toy.toy_case import CASE
 
+from orrery import settings as settings_module
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.watch_log import WatchLog
@@ -21,15 +22,17 @@ ALERT = Alert(name="DriftSustained", started_at=FIRST, fingerprint="f1", summary
 
 
 @pytest.fixture
-def configured(silent_platform, prefect_url, monkeypatch):
+def configured(catalogue, silent_platform, prefect_url, monkeypatch):
     """Settings of a platform that has answered nothing, and deployments of what a look may start."""
+    monkeypatch.setenv("ORRERY_RETRAIN__LABELS", "0")
+    settings_module.settings.cache_clear()
     monkeypatch.setattr("usecases.training", lambda name: CASE.training)
     monkeypatch.setattr("usecases.serving", lambda name: CASE.serving)
     with httpx.Client(base_url=prefect_url) as http:
-        for flow in ("respond", "report"):
+        for flow in ("respond", "report", "release"):
             flow_id = http.post("/flows/", json={"name": flow}).json()["id"]
             http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
-    return silent_platform
+    return settings_module.settings()
 
 
 @pytest.fixture
@@ -84,11 +87,17 @@ def test_features_that_cannot_be_compared_fail_the_run_and_keep_no_verdict(confi
     assert log.newest()["toy"][1].state == "no data"
 
 
-def test_while_trouble_lasts_a_declined_alert_is_asked_again_once_a_window(configured, log, asked):
+def test_while_trouble_lasts_a_declined_alert_is_asked_again_once_a_window(configured, log, asked, monkeypatch):
     declined(configured)
     assert look().is_completed()
     assert asked() == [], "there is no trouble"
     drifting(log)
+    monkeypatch.setenv("ORRERY_RETRAIN__LABELS", "1")
+    settings_module.settings.cache_clear()
+    assert look().is_completed()
+    assert asked() == [], "it would be declined again"
+    monkeypatch.setenv("ORRERY_RETRAIN__LABELS", "0")
+    settings_module.settings.cache_clear()
     assert look().is_completed()
     assert look().is_completed()
     [run] = asked()

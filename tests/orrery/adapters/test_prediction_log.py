@@ -9,6 +9,7 @@ from orrery.adapters.database import open_database
 from orrery.adapters.log_spool import open_log
 from orrery.adapters.log_writer import IdentityRefused, LogWriter
 from orrery.adapters.prediction_log import LabelRecord, LogReader, LogUnavailable, PredictionRecord
+from orrery.adapters.traffic_log import TrafficLog
 
 pytest_plugins = ["postgres_server"]
 
@@ -84,6 +85,24 @@ def test_a_group_is_looked_up_by_index_however_long_the_log_is(written, tmp_path
         for sql, values in selects:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
             assert not any(row[3].startswith("SCAN") for row in plan), plan
+    engine.dispose()
+
+
+def test_what_comes_after_a_row_is_found_by_index_however_long_the_log_is(tmp_path):
+    engine = open_database(f"sqlite:///{tmp_path / 'plan.db'}", durable=False)
+    open_log(engine, tmp_path / "spool.db")
+    asked, reader = [], TrafficLog(engine)
+    event.listen(engine, "before_cursor_execute", lambda _c, _u, sql, values, *_: asked.append((sql, values)))
+    reader.events("toy", 7)
+    reader.since("toy", 7)
+    reader.latest("toy")
+    reader.clock("toy")
+    assert len(asked) >= 4
+    with engine.connect() as connection:
+        for sql, values in asked[:]:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
+            assert any("by_sequence (use_case=?" in step for step in plan), plan
+            assert not any("TEMP B-TREE" in step or step.startswith("SCAN") for step in plan), plan
     engine.dispose()
 
 
