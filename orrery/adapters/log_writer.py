@@ -263,21 +263,21 @@ def _there(connection: Connection, records: Iterable[Record]) -> Iterator[LabelR
         yield LabelRecord(**{each.name: row._mapping[each.name] for each in fields(LabelRecord)})
 
 
-def _asked(connection: Connection, query: Select[Any], records: Sequence[Record]) -> Iterable[Row[Any]]:
-    """Rows of these records' events; where two use cases share an identity, of both."""
+def _asked(connection: Connection, query: Select[Any], records: Sequence[Record]) -> Sequence[Row[Any]]:
+    """Rows of these records' events in the order they were logged; where two use cases share an identity, of both."""
     if not records:
         return ()
     wanted = {name: sorted({getattr(record, name) for record in records}) for name in ("use_case", "identity")}
-    return connection.execute(query, wanted)
+    return sorted(connection.execute(query, wanted), key=lambda row: int(row.sequence))
 
 
 def _of_events(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
-    """Rows of the events that are asked for, in order. Built once: making a statement costs more than running it.
+    """Rows of the events that are asked for. Built once: making a statement costs more than running it.
 
-    Not of pairs: SQLite looks at every row of the table for a list of these.
+    Neither of pairs nor in order: SQLite would look at every row, for a list of pairs or to be spared the sorting.
     """
     wanted = (each.in_(bindparam(each.name, expanding=True)) for each in (table.c.use_case, table.c.identity))
-    return select(*columns).where(*wanted).order_by(table.c.sequence)
+    return select(*columns).where(*wanted)
 
 
 def _latest_of(table: Table, *columns: str) -> Select[Any]:
