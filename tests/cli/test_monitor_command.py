@@ -29,7 +29,7 @@ def watched(tmp_path, monkeypatch):
     for day in range(3):
         first = FIRST + timedelta(days=day)
         about = Watched(
-            "fraud", first, first + timedelta(days=1), "3", "drift", 1_000, 2, (column,), None, 0.7, quality
+            "fraud", first, first + timedelta(days=1), "3", "drift", 1_000, 2, (column,), share=0.7, quality=quality
         )
         found.write(replace(about, sustained=day > 0, reasons=("amount moved",)), FIRST)
     yield
