@@ -69,7 +69,12 @@ class Observer:
 
     async def _read(self) -> None:
         while True:
-            await asyncio.to_thread(self.look)
+            reading = asyncio.ensure_future(asyncio.to_thread(self.look))
+            try:
+                await asyncio.shield(reading)
+            except asyncio.CancelledError:  # the thread goes on: its connection is given back before the pool ends
+                await asyncio.wait({reading}, timeout=_READ_SECONDS)
+                raise
             await asyncio.sleep(_READ_SECONDS)
 
     def count(self) -> None:

@@ -173,7 +173,9 @@ def test_deployments_are_written_once_and_again(prefect_url, settings):
     assert len(found) == len(names)
     assert all(each["work_pool_name"] == settings.prefect.pool for each in found)
     asked_only = {
-        httpx.get(f"{prefect_url}/deployments/name/{name}").json()["id"] for name in names if "respond/" in name
+        httpx.get(f"{prefect_url}/deployments/name/{name}").json()["id"]
+        for name in names
+        if name.startswith(("respond/", "report/"))
     }
     assert {each["id"]: len(each["schedules"]) for each in found} == {
         each["id"]: 0 if each["id"] in asked_only else 1 for each in found

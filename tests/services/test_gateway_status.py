@@ -9,7 +9,7 @@ import yaml
 from running import ROOT, eventually, gateway, version
 from test_gateway_failures import ask
 
-from orrery.adapters.api_keys import ALL_SCOPES, open_keys
+from orrery.adapters.api_keys import ALL_SCOPES, ApiKeys
 from orrery.adapters.audit_log import AuditLog
 from orrery.adapters.database import open_database
 from orrery.adapters.watch_log import WatchLog
@@ -107,7 +107,9 @@ def test_a_catalogue_that_goes_leaves_what_it_said_last_and_when(served, catalog
 def test_with_everything_dead_it_answers_at_once(configured, catalogue, postgres):
     url = postgres.database()
     configured = configured.model_copy(update={"log": configured.log.model_copy(update={"url": url})})
-    key = open_keys(configured).create("test", ALL_SCOPES)[0]
+    engine = open_database(url, durable=False)
+    key = ApiKeys(engine).create("test", ALL_SCOPES)[0]
+    engine.dispose()
     watched(configured)
     with gateway(configured, key) as client:
         eventually(lambda: standing(client)["drift"])

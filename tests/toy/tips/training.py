@@ -8,9 +8,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
-from skl2onnx import to_onnx
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from orrery.usecase import Array, Budget, Fitted, Gate, Outputs, Progress, Split, Training, Window
 from usecases.tips.features import FEATURES, inputs
@@ -41,6 +38,9 @@ def _split(rows: pd.DataFrame, window: Window) -> Split:
 
 
 def _fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
+    from skl2onnx import to_onnx
+    from sklearn.linear_model import LogisticRegression
+
     rows = split.train[list(FEATURES)].to_numpy(np.float32)
     model = LogisticRegression(random_state=budget.seed).fit(rows, split.train["generous"])
     graph = to_onnx(model, rows[:1], options={id(model): {"zipmap": False}})
@@ -50,6 +50,8 @@ def _fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitt
 
 
 def _measure(rows: pd.DataFrame, outputs: Outputs) -> Callable[[Array], Mapping[str, float]]:
+    from sklearn.metrics import brier_score_loss, roc_auc_score
+
     truth, scores = rows["generous"].to_numpy(), outputs["score"]
     return lambda weights: {
         "auc": float(roc_auc_score(truth, scores, sample_weight=weights)),
