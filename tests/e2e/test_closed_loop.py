@@ -26,7 +26,7 @@ def moments(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
 
 
 def test_a_changed_world_leads_to_a_better_champion_without_hands():
-    told = run("--change amount=1.6")
+    told = run("--change amount=1.6 --quiet-days 3 --days-after 2")
 
     told_in_order = [each["what"] for each in told["timeline"] if not each["what"].startswith("retrain declined")]
     assert told_in_order[:5] == [
