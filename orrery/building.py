@@ -216,14 +216,12 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     score = partial(case.serving.score, load_model(fitted.folder))
     outputs = score(later)
     usual = split.test if split.usual is None else split.usual
-    if len(usual) < case.training.watching.rows:
-        usual = split.train
-    seen = score(case.training.inputs_of(usual, names)) if usual is split.usual else outputs
+    seen = outputs if split.usual is None else score(case.training.inputs_of(usual, names))
     inputs = usual[names].to_numpy(np.float32)
-    answered = usual if usual is split.usual else split.test
-    Rows(answered[names].to_numpy(np.float32), seen[watched], _labels(case, answered)).keep(fitted.folder)
+    enough = inputs if len(usual) >= case.training.watching.rows else split.train[names].to_numpy(np.float32)
+    Rows(inputs, seen[watched], _labels(case, usual)).keep(fitted.folder)
     known = {
-        "reference": reference_histograms(inputs, names, seen),
+        "reference": reference_histograms(enough, names, seen),
         "samples": reference_samples(inputs, names, seen, case.training.watching.sampled, _units(case, usual)),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),

@@ -1,11 +1,17 @@
 """What a bundle remembers of its training rows."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from toy.toy_case import CASE, START, raw
 
+from orrery.building import seal
+from orrery.lifecycle import Snapshot
 from orrery.reference import (
     MOST_BINS,
     Rows,
@@ -15,6 +21,9 @@ from orrery.reference import (
     reference_histograms,
     reference_samples,
 )
+from orrery.settings import Settings
+from orrery.usecase import Budget, Window, silent
+from orrery.watching import Watching
 
 
 @given(arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)))
@@ -91,3 +100,21 @@ def test_few_rows_are_all_kept_and_an_older_bundle_has_none(tmp_path):
     assert Rows.kept(tmp_path) is None
     Rows(np.ones((1, 3)), np.zeros(1), np.array([np.nan])).keep(tmp_path)
     assert Rows.kept(tmp_path).inputs.tolist() == [[1, 1, 1]]
+
+
+def test_where_few_rows_judge_the_sample_is_of_these_and_the_inputs_of_the_training_rows(tmp_path):
+    watching = Watching(rows=10_000, sampled=("x", "score"))
+    case = replace(CASE, training=replace(CASE.training, watching=watching))
+    rows, window = raw().rename(columns={"seen": "x"}), Window(START + timedelta(days=24), 10)
+    parts = case.training.split(rows, window)
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    fitted = case.training.fit(parts, Budget(trials=1, seconds=1), silent, folder)
+    snapshot = Snapshot("toy", tmp_path, "v", {})
+
+    manifest = seal(case, snapshot, window, parts, fitted, Settings(home=tmp_path)).manifest
+    assert len(parts.train) != len(parts.test)
+    assert {name: len(values) for name, values in manifest.samples.items()} == dict.fromkeys(
+        watching.sampled, len(parts.test)
+    )
+    assert sum(manifest.reference["x"].counts) == len(parts.train)
