@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import usecases
 from cli.experiment_table import Missing, Units, nearest, settled
 from orrery.errors import OrreryError
-from orrery.recording import micros
+from orrery.moments import micros
 from orrery.settings import settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 import usecases
 from cli.console import emit, progress
 from cli.replay import FORMATS
-from orrery.recording import micros
+from orrery.moments import micros
 from orrery.settings import Settings, settings
 
 if TYPE_CHECKING:

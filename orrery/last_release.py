@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from orrery.retraining import PROMOTED, REFUSED
+from orrery.retraining import PROMOTED, REFUSED, Record, with_decisions
 
 _ROLLBACK = "rollback"
 _ENDS = {*PROMOTED, _ROLLBACK, REFUSED}
@@ -30,33 +29,30 @@ class LastRelease(BaseModel):
     """of the gate's no, or of the policy's yes to the alert"""
 
 
-def last_releases(records: Iterable[Mapping[str, Any]]) -> Mapping[str, LastRelease]:
+def last_releases(records: Iterable[Record]) -> Mapping[str, LastRelease]:
     """Use case -> its last release, of audit records in their order."""
-    asked: dict[str, Mapping[str, Any]] = {}
-    found: dict[str, LastRelease] = {}
-    for record in records:
-        details = record["details"]
-        if "alert" in details and "cause" in details:
-            asked[details["cause"]] = details
-        elif record["action"] in _ENDS:
-            found[record["subject"]] = _ended(record, asked.get(details.get("cause", "")))
-    return found
+    return {
+        record["subject"]: _ended(record, decided)
+        for record, decided in with_decisions(records)
+        if record["action"] in _ENDS
+    }
 
 
-def _ended(record: Mapping[str, Any], asked: Mapping[str, Any] | None) -> LastRelease:
+def _ended(record: Record, decided: Record) -> LastRelease:
     details = record["details"]
-    reasons = details.get("reasons") or (asked or {}).get("reasons") or ()
+    reasons = details.get("reasons") or decided.get("reasons") or ()
     return LastRelease(
         at=record["at"],
         outcome=_WORDS.get(record["action"], "promoted"),
         version=details.get("champion"),
         by=record["actor"],
-        cause=_cause(details, asked),
+        cause=_cause(details, decided),
         reasons=tuple(reasons),
     )
 
 
-def _cause(details: Mapping[str, Any], asked: Mapping[str, Any] | None) -> str | None:
-    if asked is None:
+def _cause(details: Record, decided: Record) -> str | None:
+    if not decided:
         return details.get("cause") or None
-    return " ".join(filter(None, (f"{asked['alert'].get('name', '')}:", asked["alert"].get("summary", ""))))
+    alert = decided["alert"]
+    return " ".join(filter(None, (f"{alert.get('name', '')}:", alert.get("summary", ""))))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import zip_longest
 
 import numpy as np
@@ -12,6 +12,7 @@ from orrery.adapters.traffic_log import Traffic, TrafficLog
 from orrery.adapters.watch_log import WatchLog
 from orrery.bundle import Manifest
 from orrery.drift import column_drift, columns_drift, drifted_share
+from orrery.moments import EPOCH
 from orrery.quality import estimated, parted
 from orrery.two_samples import thinned
 from orrery.usecase import Array, Case, Progress, Serving, silent
@@ -19,11 +20,9 @@ from orrery.watching import ColumnDrift, Measure, Quality, Sample, State, Watche
 
 Manifests = Callable[[str, str], Manifest]
 """run, digest -> what its bundle says of itself"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 400
 """windows a look judges at most; the next one goes on"""
 _NAMED = 5
-_JUDGED = {"stable", "drift"}
 
 
 def watch(
@@ -37,11 +36,11 @@ def watch(
     """
     clock, length = traffic.clock(case.name), case.training.watching.window
     if clock is None:
-        nothing = Watched(case.name, _EPOCH, _EPOCH, None, "no data", 0, 0, reasons=("nothing was answered yet",))
+        nothing = Watched(case.name, EPOCH, EPOCH, None, "no data", 0, 0, reasons=("nothing was answered yet",))
         return [_kept(found, nothing, now)]
     known = {each.first: each for _, each in found.latest(case.name, _MOST)}
     # a client that catches up with the past opens no window that was over
-    clock = max([clock, *(each.last for each in known.values() if each.state in _JUDGED)])
+    clock = max([clock, *(each.last for each in known.values() if each.judged)])
     due = list(_due(traffic.starts(case.name, length, _MOST), clock, case, known))
     judged: list[Watched] = []
     for number, first in enumerate(due):
@@ -59,7 +58,7 @@ def watch(
 
 def floor(moment: datetime, length: timedelta) -> datetime:
     """The start of the window that holds the moment; windows follow each other since 1970."""
-    return moment - (moment - _EPOCH) % length
+    return moment - (moment - EPOCH) % length
 
 
 def _kept(found: WatchLog, window: Watched, now: datetime) -> Watched:
@@ -109,7 +108,7 @@ def judge(
         return replace(about, reasons=(answers,))
     known = before if before is not None and _same_answers(before, about) else None
     about = replace(about, quality=_quality(case, about, seen, traffic, known.quality if known else None))
-    if known is not None and known.state in _JUDGED:
+    if known is not None and known.judged:
         return replace(known, quality=about.quality, sustained=False)
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from orrery.adapters.log_writer import Receipt
 from orrery.adapters.prediction_log import LabelRecord, Logged, LogUnavailable, PredictionRecord
 from orrery.errors import OrreryError, TransientError
-from orrery.recording import Served, Work, completed, micros, record
+from orrery.moments import micros
+from orrery.recording import Served, Work, completed, record
 from orrery.telemetry import UseCaseMetrics
 from orrery.usecase import Answer, Array, Key, Outputs, Serving, StoredByKey
 

@@ -14,9 +14,9 @@ from orrery.adapters.online_store import filled_until
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import SkewLog
 from orrery.collecting import events, together
+from orrery.moments import micros
 from orrery.parity import compare
 from orrery.preparation import current
-from orrery.recording import micros
 from orrery.settings import Settings
 from orrery.skew import Ages, Skew, ViewSkew
 from orrery.usecase import Case, Progress, silent

@@ -5,10 +5,11 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from orrery.adapters.prediction_log import PredictionRecord
+from orrery.moments import micros
 from orrery.usecase import (
     Answer,
     Array,
@@ -23,7 +24,6 @@ from orrery.usecase import (
     StoredByKey,
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEW = 32
 """values a row, up to which the log keeps an output"""
 _WORST: tuple[FeatureStatus, ...] = ("present", "stale", "missing", "unavailable")
@@ -142,8 +142,3 @@ def _sources(work: Work) -> str:
             for key, found in work.stored.items()
         }
     )
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since the epoch."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -36,7 +36,7 @@ def due(use_case: str, engine: Engine, most: int) -> Watched | None:
     A window with too few rows to be judged has none: its pages would show them.
     """
     known = {each.first: each for each in ReportLog(engine).newest(use_case)}
-    judged = [each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK) if each.state in {"stable", "drift"}]
+    judged = [each for _, each in WatchLog(engine).latest(use_case, _LOOKED_BACK) if each.judged]
     return next((each for each in judged[:most] if _wants(each, known.get(each.first))), None)
 
 

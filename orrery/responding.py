@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine
@@ -16,7 +16,7 @@ from orrery.adapters.orchestrator import BUSY_WAITS, FlowRun, Orchestrator
 from orrery.adapters.prediction_log import LogReader
 from orrery.adapters.registry import CHAMPION, Registry, Version
 from orrery.adapters.watch_log import WatchLog
-from orrery.recording import micros
+from orrery.moments import EPOCH, micros, moment
 from orrery.retraining import (
     APPROVED,
     DECLINED,
@@ -39,7 +39,6 @@ _VERDICTS = {action: verdict for verdict, action in ACTIONS.items()}
 _WAIT_SECONDS = 120.0
 _LOOKED_BACK = 400
 """windows"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,9 @@ def known_facts(use_case: str, training: Training, settings: Settings) -> Facts:
         since = seen or _as_of(champion, settings)
         newest = log.latest(use_case)
         learned = (newest.record.event_time if newest else 0) - micros(
-            _EPOCH + training.label_delay + training.held_back
+            EPOCH + training.label_delay + training.held_back
         )
-        labels = log.labelled(use_case, micros(since or _EPOCH), learned)
+        labels = log.labelled(use_case, micros(since or EPOCH), learned)
     with Orchestrator(settings, BUSY_WAITS) as orchestrator:
         running = orchestrator.going_on(f"release/{use_case}")
     return Facts(datetime.now(UTC), starts, refusals, labels, since, running)
@@ -239,7 +238,7 @@ def _judged(
         watched = WatchLog(engine).latest(use_case)
     parameters: dict[str, Any] = {"use_case": use_case, "cause": alert.cause(use_case)}
     if newest is not None:
-        parameters["as_of"] = (_EPOCH + timedelta(microseconds=newest.record.event_time)).isoformat()
+        parameters["as_of"] = moment(newest.record.event_time).isoformat()
     if training.collected is not None:
         parameters["source"] = "log"
     return decision, parameters, _window(watched[0][1]) if watched else None

@@ -1,6 +1,6 @@
 """Whether an alert may start a retraining: the policy, and what it is asked about."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -20,6 +20,8 @@ PERIOD = timedelta(days=30)
 """of the budget; and the longest that doubling makes a cool-down"""
 _MOST_DOUBLINGS = 30
 Verdict = Literal["start", "suggest", "decline"]
+Record = Mapping[str, Any]
+"""of the audit log, or its details"""
 
 
 class Alert(BaseModel):
@@ -94,24 +96,27 @@ def history(records: Iterable[Mapping[str, Any]], use_case: str) -> tuple[tuple[
     return tuple(starts.values()), len(refused)
 
 
-def caused(records: Iterable[Mapping[str, Any]], use_case: str, digest: str) -> dict[str, Any]:
+def with_decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Record]]:
+    """Audit records in their order, each with the details of the last decision on its cause; empty: it has none."""
+    decisions: dict[str, Record] = {}
+    for record in records:
+        details = record["details"]
+        if "alert" in details:
+            decisions[details["cause"]] = details
+        yield record, decisions.get(details.get("cause", ""), {})
+
+
+def caused(records: Iterable[Record], use_case: str, digest: str) -> dict[str, Any]:
     """What led to the release of the bundle with that digest, by the audit log; empty: it was never promoted.
 
     Where an alert asked for it: the alert, the policy's reasons and the window of traffic that was watched last.
     """
-    found: dict[str, Any] = {}
-    decisions: dict[str, Mapping[str, Any]] = {}
-    for record in records:
+    for record, decided in with_decisions(records):
         details = record["details"]
-        if record["subject"] != use_case:
-            continue
-        if record["action"] in {STARTED, SUGGESTED}:
-            decisions[details["cause"]] = details
-        elif record["action"] == "promote" and details.get("digest") == digest and not found:
-            found = {"promoted_at": record["at"], "actor": record["actor"], "before": details.get("before")}
-            decided = decisions.get(details.get("cause", ""), {})
-            found |= {name: decided[name] for name in ("alert", "window", "reasons") if decided.get(name)}
-    return found
+        if (record["action"], record["subject"], details.get("digest")) == ("promote", use_case, digest):
+            about = {"promoted_at": record["at"], "actor": record["actor"], "before": details.get("before")}
+            return about | {name: decided[name] for name in ("alert", "window", "reasons") if decided.get(name)}
+    return {}
 
 
 def cooldown_minutes(refusals: int, policy: RetrainSettings) -> float:

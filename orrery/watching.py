@@ -140,6 +140,11 @@ class Watched:
     reasons: tuple[str, ...] = ()
     """why, in words, with numbers"""
 
+    @property
+    def judged(self) -> bool:
+        """Whether it had rows enough to say something."""
+        return self.state in {"stable", "drift"}
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=lambda moment: moment.isoformat())
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orrery.adapters.database import cause, open_database, reader
 from orrery.errors import OrreryError, TransientError
+from orrery.moments import micros, moment
 from orrery.settings import Settings
 
 ALL_SCOPES = ("predict:*", "feedback:*", "read", "admin")
@@ -154,11 +155,11 @@ def _digest(text: str) -> str:
 
 
 def _now() -> int:
-    return round(datetime.now(UTC).timestamp() * 1_000_000)
+    return micros(datetime.now(UTC))
 
 
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else datetime.fromtimestamp(micros / 1_000_000, UTC)
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)
 
 
 def _key(row: Mapping[str, Any]) -> ApiKey:

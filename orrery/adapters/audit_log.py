@@ -141,6 +141,15 @@ class AuditLog:
         """Every whole record, oldest first, verified on the way. Raises AuditBroken at the first bad one."""
         return walk(Lines(self.path))
 
+    @property
+    def state(self) -> tuple[int, int] | None:
+        """Something that changes with the file: its size and when it was written. None: nothing was ever written."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
     def verify(self) -> Chain:
         """Walk the whole chain. Raises AuditBroken naming the first bad record.
 

@@ -1,32 +1,15 @@
 """Which windows have a report and where its pages lie, a row a window, beside the prediction log."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Engine,
-    MetaData,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    delete,
-    insert,
-    select,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import BigInteger, Boolean, Column, Engine, MetaData, Row, String, Table, Text, delete, insert, select
 
-from orrery.adapters.database import cause, reader
-from orrery.adapters.prediction_log import LogUnavailable
+from orrery.adapters.side_table import SideTable
+from orrery.moments import micros, moment
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _metadata = MetaData()
 _reports = Table(
     "reports",
@@ -42,6 +25,7 @@ _reports = Table(
     Column("labelled", Boolean, nullable=False),
     Column("made_at", BigInteger, nullable=False),
 )
+_MOMENTS = ("first", "last", "made_at")
 
 
 @dataclass(frozen=True)
@@ -74,31 +58,21 @@ def named(first: datetime) -> str:
     return f"{first:%Y%m%dT%H%M%SZ}"
 
 
-class ReportLog:
+class ReportLog(SideTable):
     """Every call raises LogUnavailable when the database does not answer."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine, _reports, "the list of reports")
 
     def write(self, kept: Kept) -> None:
         """Note a report, in place of an earlier one on the same window."""
         values: dict[str, Any] = vars(kept) | {"pages": json.dumps(kept.pages)}
-        values |= {name: _micros(getattr(kept, name)) for name in ("first", "last", "made_at")}
-        try:
-            _metadata.create_all(self._engine)
-            with self._engine.begin() as connection:
-                connection.execute(delete(_reports).where(*_of(kept)))
-                connection.execute(insert(_reports).values(**values))
-        except DBAPIError as error:
-            raise LogUnavailable(f"the list of reports cannot be written: {cause(error)}") from error
+        values |= {name: micros(getattr(kept, name)) for name in _MOMENTS}
+        self._change(delete(_reports).where(*_of(kept)), insert(_reports).values(**values))
 
     def forget(self, kept: Kept) -> None:
         """Take a report off the list."""
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(delete(_reports).where(*_of(kept)))
-        except DBAPIError as error:
-            raise LogUnavailable(f"the list of reports cannot be written: {cause(error)}") from error
+        self._change(delete(_reports).where(*_of(kept)))
 
     def newest(self, use_case: str | None = None) -> list[Kept]:
         """The reports there are, of one use case or of all, the one on the newest window first."""
@@ -106,35 +80,11 @@ class ReportLog:
         rows = self._rows(query if use_case is None else query.where(_reports.c.use_case == use_case))
         return [_kept(row) for row in rows]
 
-    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        try:
-            with reader(self._engine).connect() as connection:
-                return connection.execute(query).all()
-        except DBAPIError as error:
-            if _never_written(error):
-                return []
-            raise LogUnavailable(f"the list of reports cannot be read: {cause(error)}") from error
-
 
 def _of(kept: Kept) -> tuple[Any, Any]:
-    return _reports.c.use_case == kept.use_case, _reports.c.first == _micros(kept.first)
+    return _reports.c.use_case == kept.use_case, _reports.c.first == micros(kept.first)
 
 
 def _kept(row: Row[Any]) -> Kept:
     values = dict(row._mapping) | {"pages": tuple(json.loads(row.pages))}
-    return Kept(**values | {name: _moment(values[name]) for name in ("first", "last", "made_at")})
-
-
-def _never_written(error: DBAPIError) -> bool:
-    """The first report makes the table."""
-    said = cause(error)
-    return f'"{_reports.name}" does not exist' in said or f"no such table: {_reports.name}" in said
-
-
-def _moment(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1e6, UTC)
-
-
-def _micros(moment: datetime) -> int:
-    """Microseconds since the epoch; `orrery.recording` has it too, but brings NumPy to whoever only reads."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return Kept(**values | {name: moment(values[name]) for name in _MOMENTS})

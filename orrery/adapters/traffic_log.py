@@ -4,14 +4,14 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 
 from orrery.adapters.prediction_log import LogReader, labels, predictions, with_latest_label
-from orrery.recording import micros
+from orrery.moments import micros, moment
 from orrery.usecase import Array
 from orrery.watching import Sample, Watching
 
@@ -47,14 +47,14 @@ class TrafficLog(LogReader):
         """How far event time is: the median of the nine answers logged last, as one of them may be years off."""
         query = select(predictions.c.event_time).where(predictions.c.use_case == use_case)
         rows = self._rows(query.order_by(predictions.c.sequence.desc()).limit(_LAST))
-        return _moment(sorted(row.event_time for row in rows)[len(rows) // 2]) if rows else None
+        return moment(sorted(row.event_time for row in rows)[len(rows) // 2]) if rows else None
 
     def starts(self, use_case: str, length: timedelta, most: int) -> list[datetime]:
         """The starts of the last `most` windows, counted from 1970, that have an answer; the oldest first."""
         micros_of = length // timedelta(microseconds=1)
         window = (predictions.c.event_time // micros_of).label("window")
         query = select(window).where(predictions.c.use_case == use_case).distinct().order_by(window.desc()).limit(most)
-        return [_moment(row.window * micros_of) for row in self._rows(query)][::-1]
+        return [moment(row.window * micros_of) for row in self._rows(query)][::-1]
 
     def between(
         self, use_case: str, first: datetime, last: datetime, names: Sequence[str], watching: Watching
@@ -81,8 +81,7 @@ class TrafficLog(LogReader):
 
     def said(self, use_case: str, first: datetime, last: datetime) -> tuple[list[str], list[str]]:
         """The answers to events of [first, last) and all feedback to them, JSON, each in the order it was logged."""
-        asked, told = predictions.c, labels.c
-        inside = (asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        asked, told, inside = predictions.c, labels.c, _inside(use_case, first, last)
         same = (told.use_case == asked.use_case) & (told.identity == asked.identity)
         answers = self._rows(select(asked.answer).where(*inside).order_by(asked.sequence))
         feedback = select(told.feedback).select_from(predictions.join(labels, same)).where(*inside)
@@ -93,8 +92,7 @@ class TrafficLog(LogReader):
 
         Each with sequence, identity, event_time, degraded, features and sources, in the order they were logged.
         """
-        asked = predictions.c
-        inside = (asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        asked, inside = predictions.c, _inside(use_case, first, last)
         known = [row.sequence for row in self._rows(select(asked.sequence).where(*inside).order_by(asked.sequence))]
         draw = np.random.default_rng((micros(first), zlib.crc32(use_case.encode())))
         chosen = draw.choice(np.array(known, dtype=np.int64), min(most, len(known)), replace=False).tolist()
@@ -122,17 +120,23 @@ def _window(use_case: str, first: datetime, last: datetime, *, sampled: bool) ->
             asked.event_time, asked.model_version, asked.digest, asked.run_id, asked.degraded, asked.score,
             asked.features, told.label, told.arrived_at, *more,
         )
-        .where(asked.use_case == use_case, asked.event_time >= micros(first), asked.event_time < micros(last))
+        .where(*_inside(use_case, first, last))
         .order_by(asked.sequence)
     )  # fmt: skip
 
 
+def _inside(use_case: str, first: datetime | None, last: datetime) -> list[ColumnElement[bool]]:
+    """Answers to events of [first, last), or of all before `last`."""
+    asked = predictions.c
+    begun = [asked.event_time >= micros(first)] if first else []
+    return [asked.use_case == use_case, *begun, asked.event_time < micros(last)]
+
+
 def _answered(use_case: str, after: int, first: datetime | None, last: datetime) -> Select[Any]:
     asked = predictions.c
-    inside = [asked.event_time < micros(last), *([asked.event_time >= micros(first)] if first else [])]
     return (
         with_latest_label(asked.sequence, asked.request, labels.c.feedback)
-        .where(asked.use_case == use_case, asked.sequence > after, *inside)
+        .where(asked.sequence > after, *_inside(use_case, first, last))
         .order_by(asked.sequence)
         .limit(_PAGE)
     )
@@ -165,7 +169,3 @@ def _first_of_each(rows: Sequence[Row[Any]], view: str) -> Sequence[Row[Any]]:
         stored: Mapping[str, Any] = json.loads(row.sources).get(view, {})
         found.setdefault(stored.get("entity"), row)
     return list(found.values())
-
-
-def _moment(number: int) -> datetime:
-    return datetime.fromtimestamp(number / 1e6, UTC)

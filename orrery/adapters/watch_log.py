@@ -1,28 +1,13 @@
 """What the watch has found, a row a window, beside the prediction log."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    delete,
-    insert,
-    select,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import BigInteger, Column, Engine, Integer, MetaData, String, Table, Text, delete, insert, select
 
-from orrery.adapters.database import cause, reader
-from orrery.adapters.prediction_log import LogUnavailable
+from orrery.adapters.side_table import SideTable
+from orrery.moments import micros, moment
 from orrery.skew import Skew
 from orrery.watching import Watched
 
@@ -38,7 +23,6 @@ class _Window(Protocol):
 
 
 Found = TypeVar("Found", bound=_Window)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _metadata = MetaData()
 
 
@@ -58,50 +42,31 @@ def _table(name: str) -> Table:
 _watched, _compared = _table("watched_windows"), _table("compared_windows")
 
 
-class _WindowLog(Generic[Found]):
+class _WindowLog(SideTable, Generic[Found]):
     """Every call raises LogUnavailable when the database does not answer."""
 
     def __init__(self, engine: Engine, table: Table, parse: Callable[[str], Found]) -> None:
-        self._engine, self._table, self._parse = engine, table, parse
+        super().__init__(engine, table, "the log of the watch")
+        self._parse = parse
 
     def write(self, found: Found, now: datetime) -> None:
         """Keep what was found of a window, in place of what was found of it before."""
-        window = {"use_case": found.use_case, "first": _micros(found.first), "last": _micros(found.last)}
+        window = {"use_case": found.use_case, "first": micros(found.first), "last": micros(found.last)}
         same = [self._table.c[name] == value for name, value in window.items()]
-        row = insert(self._table).values(**window, watched_at=_micros(now), found=found.to_json())
-        try:
-            _metadata.create_all(self._engine)
-            with self._engine.begin() as connection:
-                connection.execute(delete(self._table).where(*same))
-                connection.execute(row)
-        except DBAPIError as error:
-            raise LogUnavailable(f"the log of the watch cannot be written: {cause(error)}") from error
+        row = insert(self._table).values(**window, watched_at=micros(now), found=found.to_json())
+        self._change(delete(self._table).where(*same), row)
 
     def latest(self, use_case: str, limit: int = 1) -> list[tuple[datetime, Found]]:
         """When it was watched and what was found, of the last `limit` windows, the newest first."""
         columns = self._table.c
         query = select(columns.watched_at, columns.found).where(columns.use_case == use_case)
         rows = self._rows(query.order_by(columns.first.desc()).limit(limit))
-        return [(datetime.fromtimestamp(row.watched_at / 1e6, UTC), self._parse(row.found)) for row in rows]
+        return [(moment(row.watched_at), self._parse(row.found)) for row in rows]
 
     def newest(self) -> Mapping[str, tuple[datetime, Found]]:
         """Use case -> its last window."""
         query = select(self._table.c.use_case).distinct().order_by(self._table.c.use_case)
         return {row.use_case: self.latest(row.use_case)[0] for row in self._rows(query)}
-
-    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        try:
-            with reader(self._engine).connect() as connection:
-                return connection.execute(query).all()
-        except DBAPIError as error:
-            if self._never_written(error):
-                return []
-            raise LogUnavailable(f"the log of the watch cannot be read: {cause(error)}") from error
-
-    def _never_written(self, error: DBAPIError) -> bool:
-        """The first watch makes the table."""
-        said = cause(error)
-        return self._table.name in said and ("no such table" in said or "does not exist" in said)
 
 
 class WatchLog(_WindowLog[Watched]):
@@ -116,8 +81,3 @@ class SkewLog(_WindowLog[Skew]):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, _compared, Skew.from_json)
-
-
-def _micros(moment: datetime) -> int:
-    """Microseconds since the epoch; `orrery.recording` has it too, but brings NumPy to whoever only reads."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)

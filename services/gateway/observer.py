@@ -97,15 +97,13 @@ class Observer:
             seen.releases, seen.no_releases, self._audited = {}, _sentence(error), None
 
     def _look_at_releases(self) -> None:
-        seen, path = self._seen, self._audit.path
-        if not path.exists():
-            seen.releases, self._audited = {}, None
+        seen, state = self._seen, self._audit.state
+        if state is None:
+            seen.releases = {}
             seen.no_releases = "the audit log is not in the gateway's home; `orrery status` reads it where flows run"
-            return
-        found = path.stat()
-        if (found.st_mtime_ns, found.st_size) != self._audited:
+        elif state != self._audited:
             seen.releases, seen.no_releases = last_releases(self._audit.records()), "nothing was released yet"
-            self._audited = found.st_mtime_ns, found.st_size
+        self._audited = state
 
     def _ends(self) -> Mapping[str, Ends]:
         return {name: predictor.metrics.ends() for name, predictor in self._predictors.items()}

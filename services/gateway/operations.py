@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orrery.adapters.prediction_log import Logged, LogUnavailable
+from orrery.moments import micros, moment
 from orrery.prediction import Predictor
-from orrery.recording import micros
 from services.gateway.access import require
 from services.gateway.problems import NoSuchPrediction, documented
 from services.gateway.routes import runtime_of
@@ -119,7 +119,7 @@ def _model(predictor: Predictor) -> dict[str, Any]:
 
 
 def _moment(micro: int | None) -> str | None:
-    return None if micro is None else (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micro)).isoformat()
+    return None if micro is None else moment(micro).isoformat()
 
 
 def _lineage(logged: Logged) -> dict[str, Any]:

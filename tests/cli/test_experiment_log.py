@@ -13,7 +13,7 @@ from orrery.adapters.database import open_database
 from orrery.adapters.log_spool import open_log
 from orrery.adapters.log_writer import LogWriter
 from orrery.adapters.prediction_log import LabelRecord, PredictionRecord
-from orrery.recording import micros
+from orrery.moments import micros
 
 NAME = usecases.names()[0]
 DAY = ("--from", "2018-09-12", "--to", "2018-09-13")

@@ -11,7 +11,7 @@ from cli.main import main
 from orrery.adapters.database import open_database
 from orrery.adapters.log_spool import open_log
 from orrery.adapters.prediction_log import PredictionRecord
-from orrery.recording import micros
+from orrery.moments import micros
 
 NAME = usecases.names()[0]
 FEATURES = usecases.serving(NAME).feature_names

@@ -14,10 +14,11 @@ from orrery.adapters.prediction_log import LabelRecord
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.building import materialize
 from orrery.learning import Learner
+from orrery.moments import micros
 from orrery.monitoring import floor
 from orrery.preparation import current, data_versions
 from orrery.recomputing import judge
-from orrery.recording import Work, completed, micros, record
+from orrery.recording import Work, completed, record
 from orrery.settings import Settings
 from orrery.usecase import Answer, SourceRequest, Update
 

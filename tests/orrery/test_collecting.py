@@ -12,8 +12,8 @@ from toy.toy_case import CASE, START, ToyRequest
 from orrery.adapters.database import open_database
 from orrery.adapters.prediction_log import labels, metadata, predictions
 from orrery.collecting import NothingCollected, collect
+from orrery.moments import micros
 from orrery.preparation import LOGGED, current, prepare, prepared
-from orrery.recording import micros
 from orrery.settings import Settings
 from orrery.usecase import SourceRequest
 

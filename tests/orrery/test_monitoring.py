@@ -17,9 +17,9 @@ from orrery.adapters.prediction_log import LogReader, labels, metadata, predicti
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import WatchLog
 from orrery.bundle import Golden, Manifest
+from orrery.moments import micros
 from orrery.monitoring import floor, judge, row, watch
 from orrery.quality import classified
-from orrery.recording import micros
 from orrery.reference import reference_histograms
 from orrery.two_samples import mean_above
 from orrery.watching import Watched, Watching

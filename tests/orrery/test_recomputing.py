@@ -19,9 +19,9 @@ from orrery.adapters.online_store import StoreUnavailable, online_path
 from orrery.adapters.prediction_log import LogUnavailable, metadata, predictions
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import SkewLog
+from orrery.moments import micros
 from orrery.preparation import data_versions
 from orrery.recomputing import recompute
-from orrery.recording import micros
 from orrery.settings import Settings
 from orrery.skew import Skew
 from orrery.usecase import Key, SourceRequest

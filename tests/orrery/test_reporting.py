@@ -18,7 +18,7 @@ from orrery.adapters.report_log import ReportLog
 from orrery.adapters.run_files import RunFiles
 from orrery.adapters.watch_log import WatchLog
 from orrery.bundle import MANIFEST, Bundle
-from orrery.recording import micros
+from orrery.moments import micros
 from orrery.reference import Rows
 from orrery.settings import PrefectSettings
 from orrery.watching import Quality, Watched, Watching

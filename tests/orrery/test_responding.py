@@ -17,7 +17,7 @@ from orrery.adapters.orchestrator import Orchestrator, OrchestratorUnavailable, 
 from orrery.adapters.prediction_log import LabelRecord, PredictionRecord
 from orrery.adapters.registry import CHAMPION, Record, Registry
 from orrery.adapters.watch_log import WatchLog
-from orrery.recording import micros
+from orrery.moments import micros
 from orrery.retraining import APPROVED, DECLINED, STARTED, SUGGESTED, Alert
 from orrery.settings import PrefectSettings
 from orrery.watch_settings import RetrainSettings
