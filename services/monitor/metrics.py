@@ -1,7 +1,5 @@
 """The monitor's metrics: what was last seen, as a whole, so that no series outlives what it is about."""
 
-import logging
-import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter
@@ -10,8 +8,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from services.monitor.flows import Orchestration, PrefectUnavailable
+from services.monitor.reading import Reading
 
-_log = logging.getLogger(__name__)
 _DEPLOYMENT = ("flow", "use_case")
 OUTCOMES = ("forwarded", "repeated", "ignored", "unknown", "forged", "refused", "failed")
 """what became of an alert, or of a request that is not one"""
@@ -22,13 +20,19 @@ class Monitor(Collector):
 
     def __init__(self, look: Callable[[], Orchestration], pool: str) -> None:
         self._look, self._pool = look, pool
-        self._seen: tuple[Orchestration, float] | None = None
-        self._away = False
+        self._seen: Orchestration | None = None
         self.registry = CollectorRegistry()
         self.errors = Counter(
             "monitor_errors_total", "Failures of what the monitor asks", ["dep"], registry=self.registry
         )
-        self.errors.labels("prefect")
+        self._reading = Reading(
+            self._ask,
+            self.errors.labels("prefect"),
+            (PrefectUnavailable,),
+            failed="%s; what was last seen is shown until it does",
+            again="Prefect answers again",
+        )
+        self.poll = self._reading.poll
         self.alerts = Counter(
             "alerts_received_total", "Alerts and requests at /alerts", ["outcome"], registry=self.registry
         )
@@ -37,25 +41,13 @@ class Monitor(Collector):
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
-    def poll(self) -> None:
-        """Look once. What was seen before stays when Prefect does not answer; its age is told."""
-        try:
-            seen = self._look()
-        except PrefectUnavailable as error:
-            self.errors.labels("prefect").inc()
-            if not self._away:
-                _log.warning("%s; what was last seen is shown until it does", error)
-            self._away = True
-            return
-        if self._away:
-            _log.warning("Prefect answers again")
-        self._away = False
-        self._seen = seen, time.time()
+    def _ask(self) -> None:
+        self._seen = self._look()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        if self._seen is None:
+        seen, at = self._seen, self._reading.at
+        if seen is None or at is None:
             return
-        seen, at = self._seen
         yield GaugeMetricFamily("monitor_last_success_timestamp_seconds", "When Prefect last answered", value=at)
         yield from _flows(seen)
         yield from _workers(seen, self._pool)

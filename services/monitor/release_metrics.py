@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from orrery.adapters.audit_log import AuditBroken, AuditLog
 from orrery.retraining import APPROVED, DECLINED, PROMOTED, REFUSED, STARTED, SUGGESTED, history
+from services.monitor.reading import Reading
 
-_log = logging.getLogger(__name__)
 _DECISIONS = {STARTED: "started", SUGGESTED: "suggested", DECLINED: "declined", APPROVED: "approved"}
 _VERDICTS = {REFUSED: "refused", **dict.fromkeys(PROMOTED, "promoted")}
 _RESULTS = sorted({*_DECISIONS.values(), *_VERDICTS.values()})
@@ -24,31 +24,27 @@ class ReleaseMetrics(Collector):
     """Reads the audit log when it has grown. A chain that is broken is told, and what was last read is shown."""
 
     def __init__(self, audit: AuditLog, errors: Counter) -> None:
-        self._audit, self._errors = audit, errors.labels("audit")
-        self._read: tuple[int, int] | None = None
-        self._sound = True
+        self._audit = audit
+        self._state: tuple[int, int] | None = None
+        self._reading = Reading(
+            self._read,
+            errors.labels("audit"),
+            (AuditBroken, OSError),
+            failed="the audit log: %s",
+            again="the audit log is whole again",
+            level=logging.ERROR,
+        )
+        self.poll = self._reading.poll
         self._retrainings: Mapping[_Key, int] = {}
         self._answers: Mapping[_Key, int] = {}
         self._successes: Mapping[str, float] = {}
         self._refusals: Mapping[str, int] = {}
 
-    def poll(self) -> None:
-        """Look once."""
-        try:
-            found = self._audit.path.stat()
-            state = found.st_size, found.st_mtime_ns
-            if state == self._read:
-                return
+    def _read(self) -> None:
+        state = self._audit.state
+        if state != self._state:
             self._count(list(self._audit.records()))
-        except FileNotFoundError:  # nothing was ever written
-            return
-        except (AuditBroken, OSError) as error:
-            self._errors.inc()
-            if self._sound:
-                _log.error("the audit log: %s", error)
-            self._sound = False
-            return
-        self._sound, self._read = True, state
+            self._state = state
 
     def _count(self, records: list[dict[str, Any]]) -> None:
         found = Tally(key for record in records for key in _retraining(record))
@@ -84,7 +80,7 @@ class ReleaseMetrics(Collector):
         for name, number in self._refusals.items():
             refusals.add_metric((name,), number)
         sound = GaugeMetricFamily("audit_log_sound", "0: a record was edited, removed or cannot be read")
-        sound.add_metric((), float(self._sound))
+        sound.add_metric((), float(not self._reading.away))
         yield from (retrainings, gate, success, refusals, sound)
 
 

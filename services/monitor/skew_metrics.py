@@ -38,7 +38,7 @@ class SkewMetrics(Collector):
     def __init__(self, log: SkewLog, errors: Counter) -> None:
         self._source = log
         self._newest: Mapping[str, tuple[datetime, Skew]] = {}
-        self.poll = Reading(self._read, errors).poll
+        self.poll = Reading(self._read, errors.labels("log")).poll
 
     def _read(self) -> None:
         self._newest = self._source.newest()

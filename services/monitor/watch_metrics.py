@@ -63,7 +63,7 @@ class WatchMetrics(Collector):
         self, log: WatchLog, interval: float, errors: Counter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._source, self._interval, self._clock = log, interval, clock
-        self._reading = Reading(self._read, errors)
+        self._reading = Reading(self._read, errors.labels("log"))
         self.poll = self._reading.poll
         self._newest: _Windows = {}
         self._mature: Mapping[str, Watched] = {}
