@@ -33,35 +33,40 @@ def monitor(
 
     configured = settings()
     usecases.serving(use_case)  # an unknown one is told
-    found = _found(configured, use_case, windows, now)
+    engine = _opened(configured)
+    found = _found(configured, use_case, engine, windows, now)
     if as_json:
         emit([vars(each) for each in found], as_json)
     elif found:
         emit([row(each) for each in found], as_json, title=f"Watch of {use_case}")
-        _say_reports(configured, use_case)
+        _say_reports(configured, use_case, engine)
     else:
         say(f"nothing of {use_case} was watched yet; the flow `watch` does it every few minutes, or --now does")
     raise typer.Exit(DRIFTING if found and found[-1].sustained else 0)
 
 
-def _say_reports(configured: Settings, use_case: str) -> None:
+def _opened(configured: Settings) -> "Engine":
+    from orrery.adapters.database import check_reachable, open_database
+
+    engine = open_database(configured.log_url, configured.log.durable)
+    check_reachable(engine)
+    return engine
+
+
+def _say_reports(configured: Settings, use_case: str, engine: "Engine") -> None:
     """Where the newest report can be opened, if there is one."""
-    from orrery.adapters.database import open_database
     from orrery.adapters.report_log import ReportLog
     from orrery.reporting import page
 
-    newest = ReportLog(open_database(configured.log_url, configured.log.durable)).newest(use_case)
+    newest = ReportLog(engine).newest(use_case)
     for name in newest[0].pages if newest else ():
         say(f"{name.removesuffix('.html')} of {newest[0].first:%Y-%m-%d %H:%M}: {page(newest[0], name, configured)}")
 
 
-def _found(configured: Settings, use_case: str, windows: int, now: bool) -> list[Watched]:
+def _found(configured: Settings, use_case: str, engine: "Engine", windows: int, now: bool) -> list[Watched]:
     """The last windows, the oldest first. `now`: looked at before."""
-    from orrery.adapters.database import check_reachable, open_database
     from orrery.adapters.watch_log import WatchLog
 
-    engine = open_database(configured.log_url, configured.log.durable)
-    check_reachable(engine)
     if now:
         _look(configured, use_case, engine)
     return [each for _, each in WatchLog(engine).latest(use_case, windows)][::-1]

@@ -68,9 +68,8 @@ def replay(
     Simulated clients click on what they are shown; what these clicks teach the online store, no data set knows, so
     `orrery parity` holds for replays without them. The exit status is 1 when an event failed.
 
-    --drift changes the rows on their way, from its day on; what there is to choose from, a wrong name tells. Of fraud:
-    amount=1.3 (all amounts rise), new-pattern=terminal-ring (frauds of a kind that was not there, truly labelled), and
-    wrong-labels=0.3 (a share of the labels says the opposite).
+    --drift changes the rows on their way, from its day on; what there is to choose from, a wrong name tells, and the
+    use case's model card.
 
     --label-delay has labels arrive later or sooner than the data set says: all after 7d (or 36h, 90m), or each after a
     time of its own, log-normal around the use case's delay with a sigma of 0.5, unless lognormal:MEDIAN,SIGMA says

@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_bundle_answers_the_same_after_a_reload(case, trained):
+def test_a_bundle_answers_the_same_after_a_reload(case, trained, tmp_path):
     split, model = trained(case)
     check_golden(model, case.serving.score, case.serving.tolerance)
     outputs = case.serving.score(model, inputs(case, split.test))
@@ -101,6 +101,7 @@ def test_a_bundle_answers_the_same_after_a_reload(case, trained):
     assert not answer.degraded
     metrics = case.training.measure(split.test, outputs)(np.ones(len(split.test)))
     assert {*case.training.gate.floors, *case.training.gate.compare, *case.training.gate.no_worse} <= set(metrics)
+    assert all(path.is_file() for path in case.training.plots(split.test, outputs, tmp_path).values())
 
 
 @pytest.mark.slow

@@ -1,15 +1,15 @@
 """Fraud, offline: how a candidate is trained, measured and judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from orrery.deferred import deferred
 from orrery.quality import classified
-from orrery.usecase import Budget, Fitted, Gate, Outputs, Progress, Split, Training
+from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
 from usecases.fraud.collected import collected
 from usecases.fraud.drifts import DRIFTS
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
-
-
-def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
-    """The model, by libraries that take seconds to load: only who fits pays for them."""
-    from usecases.fraud import fitting
-
-    return fitting.fit(split, budget, progress, folder)
-
-
-def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
-    """Drawn for the evaluated rows."""
-    from usecases.fraud.plots import plots
-
-    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -86,9 +72,9 @@ training = Training(
     features=features,
     history=history,
     split=split,
-    fit=fit,
+    fit=deferred("usecases.fraud.fitting:fit"),
     measure=measure,
-    plots=plots,
+    plots=deferred("usecases.fraud.plots:plots"),
     requests=requests,
     gate=_GATE,
     sample_gate=_SAMPLE_GATE,

@@ -1,14 +1,14 @@
 """House prices, offline: how a candidate is trained, measured and judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
-from orrery.usecase import Budget, Fitted, Gate, Outputs, Progress, Split, Training
+from orrery.deferred import deferred
+from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
 from usecases.house_prices.house import FIELDS
 from usecases.house_prices.metrics import COVERED, live, measure, online
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
-
-
-def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
-    """The model, by libraries that take seconds to load: only who fits pays for them."""
-    from usecases.house_prices import fitting
-
-    return fitting.fit(split, budget, progress, folder)
-
-
-def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
-    """Drawn for the evaluated rows."""
-    from usecases.house_prices.plots import plots
-
-    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -63,9 +49,9 @@ training = Training(
     features=features,
     history=history,
     split=split,
-    fit=fit,
+    fit=deferred("usecases.house_prices.fitting:fit"),
     measure=measure,
-    plots=plots,
+    plots=deferred("usecases.house_prices.plots:plots"),
     requests=requests,
     gate=Gate(
         floors={"rmsle_below_linear": 0.0, COVERED: 0.85},

@@ -1,16 +1,16 @@
 """Imaging, offline: how a candidate is trained, measured and judged."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
+from orrery.deferred import deferred
 from orrery.quality import classified
-from orrery.usecase import Budget, Fitted, Gate, Outputs, Progress, Split, Training
+from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
 from usecases.imaging.metrics import measure
 from usecases.imaging.protocol import LABEL_DELAY, split
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
-
-
-def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
-    """The model, by libraries that take seconds to load: only who fits pays for them."""
-    from usecases.imaging import model
-
-    return model.fit(split, budget, progress, folder)
-
-
-def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
-    """Drawn for the evaluated rows."""
-    from usecases.imaging.plots import plots
-
-    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -70,9 +56,9 @@ training = Training(
     features=features,
     history=history,
     split=split,
-    fit=fit,
+    fit=deferred("usecases.imaging.model:fit"),
     measure=measure,
-    plots=plots,
+    plots=deferred("usecases.imaging.plots:plots"),
     requests=requests,
     gate=Gate(
         floors={"auc": 0.9, "sensitivity": 0.75},

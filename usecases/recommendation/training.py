@@ -1,14 +1,14 @@
 """How recommendation is trained: the past as clients sent it, and what a candidate must be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
-from orrery.usecase import Array, Budget, Fitted, Gate, Outputs, Progress, Split, Training
+from orrery.deferred import deferred
+from orrery.usecase import Array, Budget, Gate, Training
 from orrery.watching import Watching
 from usecases.recommendation.counterfactual import off_policy
 from usecases.recommendation.metrics import measure
@@ -28,20 +28,6 @@ Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
 def liked(_: Array, labels: Array) -> dict[str, float]:
     """Of the answered requests, shape (n,), the share whose latest feedback was a like; NaN: there was none."""
     return {"liked_share": float(np.nan_to_num(labels).mean())}
-
-
-def fit(split: Split, budget: Budget, progress: Progress, folder: Path) -> Fitted:
-    """The model, by libraries that take seconds to load: only who fits pays for them."""
-    from usecases.recommendation import model
-
-    return model.fit(split, budget, progress, folder)
-
-
-def plots(rows: "pd.DataFrame", outputs: Outputs, folder: Path) -> Mapping[str, Path]:
-    """Drawn for the evaluated rows."""
-    from usecases.recommendation.plots import plots
-
-    return plots(rows, outputs, folder)
 
 
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
@@ -72,9 +58,9 @@ training = Training(
     judged=judged,
     inputs=inputs,
     split=split,
-    fit=fit,
+    fit=deferred("usecases.recommendation.model:fit"),
     measure=measure,
-    plots=plots,
+    plots=deferred("usecases.recommendation.plots:plots"),
     requests=requests,
     react=react,
     online=online,
