@@ -107,7 +107,7 @@ test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage report
 
 e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine
-	$(BIN)/python -m pytest -m containers tests/e2e/test_alerts.py tests/e2e/test_containers.py
+	$(BIN)/python -m pytest -m containers tests/e2e/test_watched_platform.py tests/e2e/test_containers.py
 
 bench: setup  ## every benchmark; prints tables
 	$(BIN)/orrery bench all

@@ -156,8 +156,8 @@ def _reported(names: Sequence[str], values: Array, reference: Array) -> dict[str
         return Rows(inputs, scores, (np.random.default_rng(1).random(len(scores)) < scores).astype(np.float64))
 
     with tempfile.TemporaryDirectory() as folder:
-        asked = Asked(names, "score", "classification", rows(values), rows(reference))
-        pages = write_reports(asked, Path(folder), 10**9)
+        asked = Asked(names, "score", "classification", rows(values), rows(reference), AS_OF)
+        pages = write_reports(asked, Path(folder), 10**9).pages
         size = sum(page.stat().st_size for page in pages) / 1e6
     return {"report_seconds": round(time.perf_counter() - began, 1), "report_mb": round(size, 1)}
 

@@ -24,7 +24,6 @@ from orrery.watching import Watched
 if TYPE_CHECKING:
     from cli.flow_runs import Outcome
 
-TIMELINE, PICTURE = Path("build/loop/timeline.json"), Path("build/loop/loop.png")
 DAY = timedelta(days=1)
 _RATE = 220.0
 _SETTLE_SECONDS = 240.0
@@ -44,12 +43,13 @@ def loop(
     most_days: Annotated[int, typer.Option(min=1, help="days after it in which a new champion must serve")] = 40,
     days_after: Annotated[int, typer.Option(min=1, help="days that the new champion serves, labels awaited")] = 3,
     refused: Annotated[bool, typer.Option("--refused", help="the gate is to refuse what the alert starts")] = False,
+    out: Annotated[Path, typer.Option(help="folder of the timeline and its picture")] = Path("build/loop"),
     as_json: Annotated[bool, typer.Option("--json", help="the timeline as JSON")] = False,
 ) -> None:
     """Stationary traffic, then a drift: alert, release, gate, a better champion, and no hand on it.
 
     Uses a small set of the use case's own and an installation of its own: set ORRERY_HOME, as `make loop` does. Writes
-    build/loop/timeline.json and a picture beside it. The exit status is 1 when a step of the loop did not happen.
+    timeline.json and a picture of it into --out. The exit status is 1 when a step of the loop did not happen.
 
     With --refused the change is one that nothing can be learned from, such as wrong-labels=0.4: the champion stays.
 
@@ -58,24 +58,22 @@ def loop(
     from cli.demo import started
 
     configured = settings()
-    story = Story()
-    told = _Loop(configured, use_case, change, story)
+    told = _Loop(configured, use_case, change, out)
     started(configured)
     found = told.run(change, quiet_days, most_days, days_after, refused)
-    TIMELINE.parent.mkdir(parents=True, exist_ok=True)
-    TIMELINE.write_text(json.dumps(found, indent=1) + "\n")
+    told.story.timeline.write_text(json.dumps(found, indent=1) + "\n")
     if as_json:
         emit(found, as_json)
         return
     emit(found["live"] or found["timeline"][-1], as_json, title="\nWhat it came to")
-    say(f"{found['seconds']} s; {TIMELINE}, {PICTURE.name}; `orrery monitor {use_case}` shows every window")
+    say(f"{found['seconds']} s; {told.story.timeline} and its picture; `orrery monitor {use_case}` shows every window")
 
 
 class _Loop:
     """One run of the story."""
 
-    def __init__(self, configured: Settings, use_case: str, change: str, story: Story) -> None:
-        self.configured, self.use_case, self.story = configured, use_case, story
+    def __init__(self, configured: Settings, use_case: str, change: str, out: Path) -> None:
+        self.configured, self.use_case, self.story = configured, use_case, Story(out)
         self.training = usecases.training(use_case)
         if self.training.collected is None:
             raise LoopBroken(f"{use_case} does not learn from what was served; choose a use case that does")
@@ -105,7 +103,7 @@ class _Loop:
             for day in _days(last, enough):
                 self._serve(day, (drift,))
             self._wait_watched(day)
-            draw(self._windows(_MOST_WINDOWS), drift.since, self.training.gate.compare[0], PICTURE)
+            draw(self._windows(_MOST_WINDOWS), drift.since, self.training.gate.compare[0], self.story.picture)
             live = self._compare(drift)
         return self._result(live)
 

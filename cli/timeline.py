@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cli.console import say
@@ -19,12 +20,20 @@ class LoopBroken(OrreryError):
 
 @dataclass
 class Story:
-    """What has happened so far."""
+    """What has happened so far, and the folder that is to hold it."""
 
+    folder: Path
     champion: str = ""
     successor: str = ""
     moments: list[dict[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LoopBroken(f"no folder {self.folder} ({error.strerror}); choose another with --out") from error
+        self.timeline, self.picture = self.folder / "timeline.json", self.folder / "loop.png"
 
     def tell(self, what: str, **details: Any) -> None:
         """Add a moment and say it."""

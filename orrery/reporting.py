@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from orrery.adapters.locks import exclusive
 from orrery.adapters.orchestrator import BUSY_WAITS, FlowRun, Orchestrator
 from orrery.adapters.report_log import Kept, ReportLog, named
+from orrery.adapters.report_workspace import ReportWorkspace
 from orrery.adapters.run_files import RunFiles
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import WatchLog
@@ -93,16 +94,13 @@ def _made(case: Case, window: Watched, engine: Engine, settings: Settings, now: 
         pages = Path(folder) / FOLDER
         pages.mkdir()
         progress("report", 1, 3, f"{len(seen.scores):,} rows")
-        asked = Asked(
-            names=names,
-            output=case.serving.monitored_output,
-            task=case.training.watching.task,
-            window=Rows(seen.inputs, seen.scores, seen.labels),
-            reference=reference,
-        )
+        output, task = case.serving.monitored_output, case.training.watching.task
+        rows = Rows(seen.inputs, seen.scores, seen.labels)
+        asked = Asked(names, output, task, rows, reference, window.first)
         written = write_reports(asked, pages, round(settings.watch.report_mb * 1_000_000))
         progress("report", 2, 3, "keep")
         address = files.add(seen.run_id, pages, f"{FOLDER}/{named(window.first)}")
+        ReportWorkspace(settings).keep(case.name, named(window.first), list(written.found.values()))
     kept = Kept(
         use_case=case.name,
         first=window.first,
@@ -110,7 +108,7 @@ def _made(case: Case, window: Watched, engine: Engine, settings: Settings, now: 
         version=seen.version,
         run_id=seen.run_id,
         address=address,
-        pages=tuple(page.name for page in written),
+        pages=tuple(page.name for page in written.pages),
         rows=len(seen.scores),
         labelled=_labelled(window) or bool(np.isfinite(seen.labels).mean() >= MATURE),
         made_at=now.astimezone(UTC),
@@ -127,6 +125,7 @@ def prune(use_case: str, engine: Engine, settings: Settings) -> list[Kept]:
     for kept in gone:
         # the pages first: a list without them would forget what is left to delete
         files.remove(kept.run_id, f"{FOLDER}/{kept.window}")
+        ReportWorkspace(settings).forget(use_case, kept.window)
         log.forget(kept)
     return list(gone)
 

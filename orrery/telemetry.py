@@ -110,6 +110,8 @@ class UseCaseMetrics:
         }
         self._stages = {name: all_of_them.stages.labels(use_case, name) for name in STAGES}
         self._aliased: tuple[str, bool] | None = None
+        for known in (("store", "timeout"), ("catalogue", "unavailable")):  # a rate does not see a first one without 0
+            all_of_them.dependency_errors.labels(*known)
 
     @cached_property
     def _scores(self) -> Histogram:

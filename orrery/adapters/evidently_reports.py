@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orrery.adapters.report_log import named
 from orrery.errors import OrreryError
 from orrery.reference import Rows
 from orrery.usecase import Array
@@ -16,6 +18,7 @@ from orrery.watching import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.core.report import Snapshot
 
 DRIFT, SUMMARY = "data-drift", "data-summary"
 _LABEL, _MOST_ROWS, _STEPS = "label", 100_000, 1_000
@@ -44,23 +47,36 @@ class Asked:
     window: Rows
     reference: Rows | None
     """None: the bundle was made before references were kept"""
+    first: datetime
+    """when the window begins"""
 
 
-def write_reports(asked: Asked, folder: Path, most_bytes: int) -> list[Path]:
+@dataclass(frozen=True)
+class Written:
+    """The reports of a window."""
+
+    pages: list[Path] = field(default_factory=list)
+    found: dict[str, "Snapshot"] = field(default_factory=dict)
+    """page's name -> what is on it, as Evidently keeps it"""
+
+
+def write_reports(asked: Asked, folder: Path, most_bytes: int) -> Written:
     """Write one page a report that the rows allow. Raises NothingToReport, ReportTooLarge."""
     if not len(asked.window.scores):
         raise NothingToReport("the window has no answer of a model; there is nothing to report")
-    written = []
+    written = Written()
     # Evidently divides by the spread of a column; where there is none its page says so
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for name, preset, window, reference, roles in _reports(asked):
+            made = _run(preset, window, reference, roles, asked.first, name)
             page = folder / f"{name}.html"
-            page.write_text(_page(preset, window, reference, roles))
+            page.write_text(made.get_html_str(as_iframe=False))
             if page.stat().st_size > most_bytes:
                 size = f"{page.stat().st_size:,} bytes, {most_bytes:,} are kept"
                 raise ReportTooLarge(f"the page {name} has {size}; raise ORRERY_WATCH__REPORT_MB")
-            written.append(page)
+            written.pages.append(page)
+            written.found[name] = made
     return written
 
 
@@ -148,10 +164,17 @@ def _coarse(values: Array, like: Array) -> Array:
     return np.round(np.clip(finite, -_LARGEST, _LARGEST), decimals)
 
 
-def _page(preset: Any, window: "pd.DataFrame", reference: "pd.DataFrame | None", roles: dict[str, Any]) -> str:
+def _run(
+    preset: Any,
+    window: "pd.DataFrame",
+    reference: "pd.DataFrame | None",
+    roles: dict[str, Any],
+    first: datetime,
+    name: str,
+) -> "Snapshot":
     from evidently import DataDefinition, Dataset, Report
 
     known = partial(Dataset.from_pandas, data_definition=DataDefinition(**roles))
-    made = Report([preset]).run(known(window), None if reference is None else known(reference))
     # the report itself holds nothing: what was found is in the snapshot that the run returns
-    return str(made.get_html_str(as_iframe=False))
+    beside = None if reference is None else known(reference)
+    return Report([preset]).run(known(window), beside, timestamp=first, name=f"{named(first)} {name}")

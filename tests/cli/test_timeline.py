@@ -41,7 +41,7 @@ def test_a_home_with_a_history_is_refused_before_anything_starts(tmp_path, monke
     settings.cache_clear()
     AuditLog(settings()).append("promote", "fraud", {"champion": "1"})
     with pytest.raises(SystemExit) as ended:
-        main(["loop", "fraud"])
+        main(["loop", "fraud", "--out", str(tmp_path / "told")])
     settings.cache_clear()
     assert ended.value.code != 0
     assert "ORRERY_HOME" in capsys.readouterr().err
@@ -52,15 +52,21 @@ def test_a_change_that_is_none_is_told_before_anything_starts(tmp_path, monkeypa
     monkeypatch.setenv("ORRERY_HOME", str(tmp_path))
     settings.cache_clear()
     with pytest.raises(SystemExit) as ended:
-        main(["loop", "fraud", "--change", "weather=bad"])
+        main(["loop", "fraud", "--change", "weather=bad", "--out", str(tmp_path / "told")])
     settings.cache_clear()
     assert ended.value.code != 0
     assert "amount, new-pattern" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_moments_are_told_and_kept(capsys):
-    story = Story()
+def test_a_folder_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LoopBroken, match="--out"):
+        Story(tmp_path / "file" / "folder")
+
+
+def test_moments_are_told_and_kept(capsys, tmp_path):
+    story = Story(tmp_path)
     story.tell("the world changes", drift="amount=1.6", nothing="")
     assert story.moments[0]["drift"] == "amount=1.6"
     assert "the world changes: drift amount=1.6" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import CHANGED, assert_closed, moments
 
 ROOT = Path(__file__).parents[2]
 TIMELINE = ROOT / "build" / "loop" / "timeline.json"
@@ -13,35 +14,20 @@ TIMELINE = ROOT / "build" / "loop" / "timeline.json"
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1_200)]
 
 
-def run(options: str) -> dict[str, Any]:
+def run(*options: str) -> dict[str, Any]:
     TIMELINE.unlink(missing_ok=True)
-    done = subprocess.run(["make", "--no-print-directory", "loop", f"LOOP={options}"], cwd=ROOT, check=False)
+    done = subprocess.run(["make", "--no-print-directory", "loop", f"LOOP={' '.join(options)}"], cwd=ROOT, check=False)
     assert done.returncode == 0
     found: dict[str, Any] = json.loads(TIMELINE.read_text())
     return found
 
 
-def moments(told: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    return [each for each in told["timeline"] if each["what"] == what]
-
-
 def test_a_changed_world_leads_to_a_better_champion_without_hands():
-    told = run("--change amount=1.6 --quiet-days 3 --days-after 2")
-
-    told_in_order = [each["what"] for each in told["timeline"] if not each["what"].startswith("retrain declined")]
-    assert told_in_order[:5] == [
-        "first champion", "stationary traffic, no alarm", "the world changes", "retrain started", "promote"
-    ]  # fmt: skip
-    assert told["seconds"] <= 900
-    started, first, promoted = (moments(told, what)[0] for what in ("retrain started", "first champion", "promote"))
-    assert started["alert"] in {"DriftSustained", "QualityParted"}
-    assert promoted["version"] != first["version"]
-    live = told["live"]
-    assert live["changed, new champion"]["ap"] > live["changed, old champion"]["ap"]
+    assert_closed(run(*CHANGED))
 
 
 def test_a_candidate_of_wrong_labels_is_refused_and_the_champion_stays():
-    told = run("--change wrong-labels=0.4 --refused")
+    told = run("--change", "wrong-labels=0.4", "--refused")
 
     first, refused, after = (
         moments(told, what)[0] for what in ("first champion", "release refused", "the champion is unchanged")

@@ -34,7 +34,7 @@ EXPORTED = {
     "node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes",
     "node_filesystem_avail_bytes", "node_filesystem_size_bytes",
 }  # fmt: skip
-"""what is asked of the exporters; tests/e2e/test_alerts.py finds each of them in a live scrape"""
+"""what is asked of the exporters; tests/e2e/test_watched_platform.py finds each of them in a live scrape"""
 _WORDS = {"and", "or", "unless", "on", "by", "group_left", "group_right", "bool", "offset"}
 
 

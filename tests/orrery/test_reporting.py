@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from toy.toy_case import CASE
 
 from orrery import reporting
 from orrery.adapters.database import open_database
+from orrery.adapters.evidently_reports import Written
 from orrery.adapters.prediction_log import labels, metadata, predictions
 from orrery.adapters.registry import Record, Registry
 from orrery.adapters.report_log import ReportLog
@@ -83,6 +85,14 @@ class Platform:
         found = Registry(self.configured)._client.list_artifacts(self.run_id, place)
         return {file.path.rpartition("/")[2] for file in found}
 
+    def workspace(self):
+        """The runs that Evidently's own pages show."""
+        from evidently.ui.workspace import Workspace
+
+        found = Workspace.create(str(self.configured.home / "evidently"))
+        [project] = found.search_project("toy")
+        return [found.get_run(project.id, run) for run in found.list_runs(project.id)]
+
     def listed(self):
         return [((each.first - START) // DAY, each.labelled) for each in self.log.newest("toy")]
 
@@ -100,7 +110,7 @@ def quick(monkeypatch):
 
     def write(asked, folder, most):
         (folder / "data-drift.html").write_text(f"{len(asked.window.scores)} beside {len(asked.reference.scores)}")
-        return [folder / "data-drift.html"]
+        return Written([folder / "data-drift.html"])
 
     monkeypatch.setattr("orrery.adapters.evidently_reports.write_reports", write)
 
@@ -114,6 +124,17 @@ def test_the_pages_lie_beside_the_run_that_answered(platform):
     assert (made.version, made.rows, made.labelled, made.window) == ("1", ROWS, True, "20240101T000000Z")
     assert made.address.endswith("/reports/20240101T000000Z")
     assert platform.log.newest() == [made]
+
+    assert {run.name for run in platform.workspace()} == {f"{made.window} {Path(page).stem}" for page in made.pages}
+    assert {run.timestamp for run in platform.workspace()} == {START}
+    platform.day(0, maturity=1)
+    ReportLog(platform.engine).forget(made)
+    platform.make()
+    assert len(platform.workspace()) == len(made.pages), "made again, they are there once"
+    none = platform.configured.watch.model_copy(update={"reports": 0})
+    platform.configured = platform.configured.model_copy(update={"watch": none})
+    assert platform.make() is None
+    assert not platform.workspace()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from orrery.reference import Rows
 
 pytestmark = pytest.mark.slow
 NAMES = ("amount", "flag")
+NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 DRAW = np.random.default_rng(5)
 
 
@@ -31,8 +33,8 @@ def pages(tmp_path):
     """Writes the reports; returns name -> HTML."""
 
     def written(window, reference=None, task="classification", most=20_000_000):
-        found = write_reports(Asked(NAMES, "score", task, window, reference), tmp_path, most)
-        return {page.stem: page.read_text() for page in found}
+        found = write_reports(Asked(NAMES, "score", task, window, reference, NOON), tmp_path, most)
+        return {page.stem: page.read_text() for page in found.pages}
 
     return written
 
@@ -61,7 +63,7 @@ def test_few_values_are_shown_shuffled_column_by_column():
     from orrery.adapters.evidently_reports import _columns
 
     window = Rows(np.column_stack([np.arange(50.0), np.arange(50.0)]), np.arange(50.0), np.zeros(50))
-    table = _columns(Asked(NAMES, "score", None, window, None), window)
+    table = _columns(Asked(NAMES, "score", None, window, None, NOON), window)
     assert sorted(table["amount"]) == list(range(50))
     assert (table["amount"] == table["flag"]).mean() < 0.2
     assert (table["amount"] == table["score"]).mean() < 0.2
