@@ -99,14 +99,14 @@ check: setup  ## format, lint, types, imports, images and configuration, claims
 	$(BIN)/hadolint infra/docker/Dockerfile
 	$(BIN)/shellcheck .ci/run infra/alertmanager/start infra/docker/answers infra/docker/backup infra/docker/preflight infra/docker/restore infra/postgres/roles.sh infra/postgres/start
 	$(BIN)/compose-lint check --quiet --fail-on high docker-compose.yml
-	$(BIN)/python -m pytest tests/test_claims.py tests/test_house_rules.py tests/infra
+	$(BIN)/python -m pytest -n 2 tests/test_claims.py tests/test_house_rules.py tests/infra
 
 test: setup  ## every test, with coverage of orrery/
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -m "not e2e and not containers and not loop" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report
 
-e2e: setup  ## the platform in containers, from nothing to a restored backup; needs a Docker engine
+e2e: setup  ## the platform in containers: the loop, dashboards, faults, and from nothing to a restored backup
 	$(BIN)/python -m pytest -m containers tests/e2e/test_watched_platform.py tests/e2e/test_containers.py
 
 bench: setup  ## every benchmark; prints tables

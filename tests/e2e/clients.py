@@ -65,6 +65,11 @@ class Platform:
         models = self.client.get("/v1/models").json()["models"]
         return next((model["version"] for model in models if model["use_case"] == use_case), None)
 
+    def logged(self, answer: dict[str, Any]) -> bool:
+        """Whether the prediction log has an answer as it was given."""
+        found = self.client.get(f"/v1/predictions/{answer['prediction_id']}")
+        return found.status_code == httpx.codes.OK and found.json()["answer"] == answer
+
     def wait(self, question: Any, seconds: float = 30) -> float:
         """Seconds until `question` is answered with yes."""
         start = time.monotonic()

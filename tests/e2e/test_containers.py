@@ -254,25 +254,8 @@ def test_killed_it_comes_back_and_no_client_sees_an_error(stack, platform, servi
     degraded = [answer for answer in load.answered if answer["degraded"]]
     figures.setdefault("degraded", {})[service] = f"{len(degraded)} of {len(load.answered)}"
     assert not degraded or service in {"postgres", "redis"}, "these are not on the path of a prediction"
-    lost = [each for each in load.answered if not _logged(platform, each)]
+    lost = [each for each in load.answered if not platform.logged(each)]
     assert not lost
-
-
-def test_torchserve_killed_its_twin_answers_and_it_comes_back(stack, platform):
-    platform.wait(lambda: platform.served("imaging") is not None)
-    with platform.load(rate=2, make=platform.film) as load:
-        platform.wait(lambda: len(load.answered) >= 10)
-        stack.kill("torchserve")
-        platform.wait(lambda: any(answer["degraded"] for answer in load.answered))
-        figures.setdefault("whole_again_seconds", {})["torchserve"] = round(stack.wait_whole(120), 1)
-        platform.wait(lambda: not load.answered[-1]["degraded"], 60)
-    assert not load.failed
-    assert all(answer["model_version"] for answer in load.answered)
-    degraded = [answer for answer in load.answered if answer["degraded"]]
-    figures.setdefault("degraded", {})["torchserve"] = f"{len(degraded)} of {len(load.answered)}"
-    assert not [each for each in load.answered if not _logged(platform, each)]
-    for name in ("ts_inference_requests_total", "ts_inference_latency_microseconds", "ts_queue_latency_microseconds"):
-        _wait(lambda name=name: prometheus(f'sum({name}{{model_name="imaging"}})') > 0, 30)
 
 
 def test_after_all_that_events_are_still_answered_as_trained(stack, host):
@@ -283,11 +266,6 @@ def test_after_all_that_events_are_still_answered_as_trained(stack, host):
     assert (replayed["errors"], replayed["degraded"]) == (0, 0)
     compared = json.loads(stack.orrery("parity", "fraud", *window, "--json").stdout)
     assert (compared["rows"], compared["mismatches"]) == (SENT + 500, 0)
-
-
-def _logged(platform: Platform, answer: dict[str, Any]) -> bool:
-    found = platform.client.get(f"/v1/predictions/{answer['prediction_id']}")
-    return found.status_code == httpx.codes.OK and found.json()["answer"] == answer
 
 
 # --- what is lost and found ------------------------------------------------------------------------
@@ -330,7 +308,7 @@ def test_a_backup_brings_back_the_same_answers(stack, platform, tmp_path):
     assert golden(platform) == before
     assert not any(answer["degraded"] for answer in before)
     assert json.loads(stack.orrery("models", "fraud", "--json").stdout) == models
-    assert _logged(platform, kept)
+    assert platform.logged(kept)
     doctor = json.loads(stack.orrery("doctor", "--json", check=False).stdout)
     assert [each["state"] for each in doctor if each["what"] == "audit log"] == ["ok"]
 

@@ -42,8 +42,8 @@ class Sink(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", 8080), Sink).serve_forever()
 """
 """a receiver of one's own, as the setting of the pager names it"""
-seconds: dict[str, float] = {}
-"""from the fault to the webhook; build/e2e/alerts.json in the end"""
+figures: dict[str, Any] = {}
+"""seconds from each fault to the webhook, and the like; build/e2e/watched.json in the end"""
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         remove(stack, sink)
-    report = ROOT / "build" / "e2e" / "alerts.json"
+    report = ROOT / "build" / "e2e" / "watched.json"
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(seconds, indent=1) + "\n")
+    report.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def remove(stack: Stack, sink: str) -> None:
@@ -111,8 +111,8 @@ class Fault:
         wait(self.told, WITHIN - (time.time() - self.began), lambda: self.alert)
         found = self.told()
         assert found is not None
-        seconds[self.alert] = round(found["at"] - self.began, 1)
-        assert seconds[self.alert] <= WITHIN
+        figures[self.alert] = round(found["at"] - self.began, 1)
+        assert figures[self.alert] <= WITHIN
         assert datetime.fromisoformat(found["startsAt"][:19]).timestamp() > 0
         assert (ROOT / found["annotations"]["runbook"]).is_file()
 
@@ -156,6 +156,20 @@ def scraped() -> set[str]:
         suffixes = ("_bucket", "_sum", "_count") if about["type"] == "histogram" else ("",)
         names |= {f"{family}{suffix}" for suffix in suffixes}
     return names
+
+
+def test_torchserve_killed_its_twin_answers_and_it_comes_back(stack: Stack, platform: Platform) -> None:
+    with platform.load(rate=2, make=platform.film) as load:
+        platform.wait(lambda: len(load.answered) >= 10)
+        stack.kill("torchserve")
+        platform.wait(lambda: any(answer["degraded"] for answer in load.answered))
+        figures["torchserve_whole_again"] = round(stack.wait_whole(120), 1)
+        platform.wait(lambda: not load.answered[-1]["degraded"], 60)
+    assert not load.failed
+    assert all(answer["model_version"] for answer in load.answered)
+    degraded = [answer for answer in load.answered if answer["degraded"]]
+    figures["torchserve_degraded"] = f"{len(degraded)} of {len(load.answered)}"
+    assert not [each for each in load.answered if not platform.logged(each)]
 
 
 def test_a_drift_job_that_stops_and_a_model_promoted_by_hand_are_told(stack: Stack) -> None:
