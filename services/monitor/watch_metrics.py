@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import get_args
 
@@ -18,8 +18,8 @@ MOST_FEATURES = 50
 """the most important inputs of a model, which have series of their own"""
 METHOD = "psi_ref_bins"
 """population stability index on the bins that were frozen with the model"""
-_WINDOWS = 200
-"""how far back a window with mature labels is looked for"""
+_WINDOWS, _SHOWN = 200, 12
+"""how far back a window with mature labels is looked for, and how many windows show theirs"""
 _SECONDS = 60.0
 """between two looks that far back, when no new window makes it look sooner"""
 _OF_A_FEATURE, _OF_A_METRIC = ("use_case", "feature"), ("use_case", "metric")
@@ -41,6 +41,10 @@ _METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "score_drift_score": ("How far the watched output is from the model's own on its test rows", ("use_case",)),
     "score_drift_threshold": ("What chance alone seldom exceeds at this number of rows", ("use_case",)),
     "label_maturity_ratio": ("Rows of the last window whose label has arrived", ("use_case",)),
+    "window_label_maturity_ratio": (
+        "Rows whose label has arrived, of the last windows; 00 is the newest",
+        ("use_case", "windows_ago"),
+    ),
     "label_lag_seconds": ("Median wait for a label, in the window that quality is of", ("use_case",)),
     "quality_window_end_timestamp_seconds": ("End of the last window with mature labels, event time", ("use_case",)),
     "realized_quality": ("What the answers were worth, in the last window with mature labels", _OF_A_METRIC),
@@ -67,13 +71,15 @@ class WatchMetrics(Collector):
         self.poll = self._reading.poll
         self._newest: _Windows = {}
         self._mature: Mapping[str, Watched] = {}
+        self._maturities: Mapping[str, list[float]] = {}
         self._looked_back = -math.inf
 
     def _read(self) -> None:
         newest, now = self._source.newest(), self._clock()
         if newest != self._newest or now >= self._looked_back + _SECONDS:
-            found = {name: _mature(self._source.latest(name, _WINDOWS)) for name in newest}
-            self._mature = {name: window for name, window in found.items() if window is not None}
+            found = {name: [each for _, each in self._source.latest(name, _WINDOWS)] for name in newest}
+            self._mature = {name: mature for name, windows in found.items() if (mature := _mature(windows))}
+            self._maturities = {name: _maturities(windows[:_SHOWN]) for name, windows in found.items()}
             self._looked_back = now
         self._newest = newest
 
@@ -92,11 +98,18 @@ class WatchMetrics(Collector):
             yield "drift_last_success_timestamp_seconds", (name,), at.timestamp()
             yield from _of_window(name, window)
             yield from _of_quality(name, window, mature.get(name))
+            for ago, maturity in enumerate(self._maturities.get(name, ())):
+                yield "window_label_maturity_ratio", (name, f"{ago:02}"), maturity
 
 
-def _mature(windows: list[tuple[datetime, Watched]]) -> Watched | None:
+def _mature(windows: Sequence[Watched]) -> Watched | None:
     """The newest window that most labels have arrived of."""
-    return next((each for _, each in windows if each.quality and each.quality.mature), None)
+    return next((each for each in windows if each.quality and each.quality.mature), None)
+
+
+def _maturities(windows: Sequence[Watched]) -> list[float]:
+    """Of each window; NaN, which is not shown, where no label is wanted."""
+    return [each.quality.maturity if each.quality else math.nan for each in windows]
 
 
 def _of_window(name: str, window: Watched) -> Iterator[_Sample]:

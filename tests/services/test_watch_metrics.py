@@ -160,12 +160,26 @@ def test_truth_stands_beside_the_estimate_of_its_own_window(log, shown):
     assert shown("quality_window_end_timestamp_seconds", use_case="a") == (START + HOUR).timestamp()
 
 
+def test_each_of_the_last_windows_shows_how_many_labels_have_come(log, shown):
+    for ago in range(15):
+        first = START - ago * HOUR
+        log.write(
+            replace(WINDOW, first=first, last=first + HOUR, quality=replace(TRUTH, maturity=ago / 20)), WATCHED_AT
+        )
+    shown.poll()
+
+    assert shown("window_label_maturity_ratio", use_case="a", windows_ago="00") == 0
+    assert shown("window_label_maturity_ratio", use_case="a", windows_ago="11") == 0.55
+    assert len(shown.all()["window_label_maturity_ratio"]) == 12
+
+
 def test_before_labels_are_mature_there_is_an_estimate_and_no_truth(log, shown):
     log.write(replace(WINDOW, quality=replace(TRUTH, maturity=0.89)), WATCHED_AT)
     shown.poll()
 
     assert shown("label_maturity_ratio", use_case="a") == 0.89
     assert shown("estimated_quality", use_case="a", metric="ap") == 0.42
+    assert shown("window_label_maturity_ratio", use_case="a", windows_ago="00") == 0.89
     truth = {"realized_quality", "realized_auc", "quality_parted", "quality_window_end_timestamp_seconds"}
     assert truth & set(shown.all()) == set()
 
