@@ -19,8 +19,9 @@ from orrery.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 ORRERY = Path(sys.executable).with_name("orrery")
-Make = Callable[[], tuple[str, dict[str, Any]]]
+Asked = tuple[str, dict[str, Any]]
 """a path of the gateway, and what to send there"""
+Make = Callable[[], Asked]
 
 
 @dataclass
@@ -43,11 +44,11 @@ class Platform:
         ids = {"transaction_id": self.number, "customer_id": self.number, "terminal_id": self.number}
         return {**ids, "amount": 42.0, "tx_datetime": moment, **changes}
 
-    def transaction(self, **changes: Any) -> tuple[str, dict[str, Any]]:
+    def transaction(self, **changes: Any) -> Asked:
         """A path and what is sent there."""
         return "/v1/fraud/predict", {"json": self.body(**changes)}
 
-    def film(self, **options: Any) -> tuple[str, dict[str, Any]]:
+    def film(self, **options: Any) -> Asked:
         """A film that was never sent before, as a DICOM file."""
         from usecases.imaging.phantom import draw
         from usecases.imaging.phantom_dicom import written

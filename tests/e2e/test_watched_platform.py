@@ -4,6 +4,7 @@ The loop closes without hands, every panel of every dashboard has something to s
 webhook is told within two minutes.
 """
 
+import itertools
 import json
 import statistics
 import time
@@ -15,11 +16,12 @@ from typing import Any
 import dashboards
 import httpx
 import pytest
-from clients import Platform
+from clients import Asked, Platform
 from infra.test_prometheus import RULES, metrics_named, rules_of
 from loops import CHANGED, assert_closed
 from stack import PORTS, ROOT, Stack, engine
 
+import usecases
 from cli.supervisor import Supervisor
 from orrery.settings import GatewaySettings, Settings
 
@@ -28,8 +30,8 @@ GATEWAY, MLFLOW, PREFECT, PROMETHEUS = (
     f"http://127.0.0.1:{PORTS[name]}" for name in ("GATEWAY", "MLFLOW", "PREFECT", "PROMETHEUS")
 )
 WITHIN = 120.0
-MANY = 220
-"""predictions, more than the rule for slow ones asks for"""
+QUIET, MANY = "house_prices", 220
+"""a use case that the loop asked nothing of, whose few slow answers count, and more of them than the rule asks for"""
 SINK = """
 import http.server, json, time
 class Sink(http.server.BaseHTTPRequestHandler):
@@ -219,12 +221,17 @@ def point(alias: str, version: str) -> None:
 
 
 def test_answers_that_come_slowly_are_told(stack: Stack, platform: Platform) -> None:
-    gateway = stack.containers()["gateway"]["Id"]
-    with platform.load(rate=40) as load:
+    example, numbers = usecases.serving(QUIET).example, itertools.count(1_000_000)
+
+    def sale() -> Asked:
+        said = example.model_copy(update={"sale_id": next(numbers)})
+        return f"/v1/{QUIET}/predict", {"json": said.model_dump(mode="json")}
+
+    with platform.load(rate=40, make=sale) as load:
         platform.wait(lambda: len(load.answered) > MANY, 60)
     slow = Fault(stack, "PredictionsSlow")
-    starve(stack, gateway, platform)
-    with platform.load(rate=3):
+    starve(stack, stack.containers()["gateway"]["Id"], platform)
+    with platform.load(rate=3, make=sale):
         slow.wait()
 
 
