@@ -2,7 +2,7 @@
 
 from typing import Any
 
-CHANGED = ("fraud", "--change", "amount=1.6", "--quiet-days", "3", "--days-after", "2")
+CHANGED = ("fraud", "--change", "amount=1.6", "--quiet-days", "3", "--days-after", "1")
 """the loop with fewer days than by default; it shows the same"""
 
 

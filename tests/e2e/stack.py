@@ -16,7 +16,7 @@ PORTS = {
     "GATEWAY": 18000, "MLFLOW": 15000, "PREFECT": 14200, "PROMETHEUS": 19090, "ALERTMANAGER": 19093, "GRAFANA": 13000,
 }  # fmt: skip
 SETTINGS = {
-    "ORRERY_TRAINING__TRIALS": "1", "ORRERY_TRAINING__SECONDS": "100", "ORRERY_TRAINING__FIRST": "fraud",
+    "ORRERY_TRAINING__TRIALS": "1", "ORRERY_TRAINING__SECONDS": "70", "ORRERY_TRAINING__FIRST": "fraud",
     "ORRERY_ENVIRONMENT": "e2e",
 }  # fmt: skip
 """a search of one trial of one use case: what is tested is the platform, not the models"""
