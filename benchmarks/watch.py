@@ -162,6 +162,14 @@ def _reported(names: Sequence[str], values: Array, reference: Array) -> dict[str
     return {"report_seconds": round(time.perf_counter() - began, 1), "report_mb": round(size, 1)}
 
 
+def _said(signal: dict[str, Any], windows: int) -> str:
+    if "alarms" in signal:
+        rate = f"one in {windows / signal['windows']:.0f}" if signal["windows"] else f"none in {windows}"
+        return f"{rate} windows, {signal['alarms']} alarms"
+    days = signal["days_to_alarm"]
+    return "no alarm" if days is None else f"alarm after {days:g} days"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -173,10 +181,7 @@ def main() -> None:
         emit(json.loads(json.dumps(found)), as_json=True)
         return
     rows = [
-        {
-            "world": name,
-            **{signal: ", ".join(f"{what} {value}" for what, value in figures[signal].items()) for signal in _SIGNALS},
-        }
+        {"world": name} | {signal: _said(figures[signal], figures["windows"]) for signal in _SIGNALS}
         for name, figures in found["alarms"].items()
     ]
     emit(rows, as_json=False, title=f"The watch from {found['from']}, the world changed on {found['changed']}")
