@@ -100,7 +100,7 @@ def _made(case: Case, window: Watched, engine: Engine, settings: Settings, now: 
         written = write_reports(asked, pages, round(settings.watch.report_mb * 1_000_000))
         progress("report", 2, 3, "keep")
         address = files.add(seen.run_id, pages, f"{FOLDER}/{named(window.first)}")
-        ReportWorkspace(settings).keep(case.name, named(window.first), list(written.found.values()))
+        ReportWorkspace(settings, case.name).keep(named(window.first), written.found)
     kept = Kept(
         use_case=case.name,
         first=window.first,
@@ -125,7 +125,7 @@ def prune(use_case: str, engine: Engine, settings: Settings) -> list[Kept]:
     for kept in gone:
         # the pages first: a list without them would forget what is left to delete
         files.remove(kept.run_id, f"{FOLDER}/{kept.window}")
-        ReportWorkspace(settings).forget(use_case, kept.window)
+        ReportWorkspace(settings, use_case).forget(kept.window)
         log.forget(kept)
     return list(gone)
 

@@ -56,8 +56,8 @@ class Written:
     """The reports of a window."""
 
     pages: list[Path] = field(default_factory=list)
-    found: dict[str, "Snapshot"] = field(default_factory=dict)
-    """page's name -> what is on it, as Evidently keeps it"""
+    found: list["Snapshot"] = field(default_factory=list)
+    """what is on each page, as Evidently keeps it"""
 
 
 def write_reports(asked: Asked, folder: Path, most_bytes: int) -> Written:
@@ -76,7 +76,7 @@ def write_reports(asked: Asked, folder: Path, most_bytes: int) -> Written:
                 size = f"{page.stat().st_size:,} bytes, {most_bytes:,} are kept"
                 raise ReportTooLarge(f"the page {name} has {size}; raise ORRERY_WATCH__REPORT_MB")
             written.pages.append(page)
-            written.found[name] = made
+            written.found.append(made)
     return written
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -127,8 +128,12 @@ def test_the_pages_lie_beside_the_run_that_answered(platform):
 
     assert {run.name for run in platform.workspace()} == {f"{made.window} {Path(page).stem}" for page in made.pages}
     assert {run.timestamp for run in platform.workspace()} == {START}
-    platform.day(0, maturity=1)
     ReportLog(platform.engine).forget(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", mock.Mock(side_effect=Killed))  # what is written is not moved
+        with pytest.raises(Killed):
+            platform.make()
+    assert len(platform.workspace()) == 0, "the old ones are gone, and no half of a new one is there"
     platform.make()
     assert len(platform.workspace()) == len(made.pages), "made again, they are there once"
     none = platform.configured.watch.model_copy(update={"reports": 0})
