@@ -94,14 +94,14 @@ def _model(case: Case, rows: "pd.DataFrame", folder: Path, report: Progress) -> 
 
 
 def _watched(rows: "pd.DataFrame", model: Model) -> Iterator[Day]:
-    case, manifest = usecases.serving(NAME), model.manifest
+    case, manifest = usecases.case(NAME), model.manifest
     training, names = usecases.training(NAME), list(usecases.serving(NAME).feature_names)
     day = AS_OF
     while day < LAST:
         moments = rows[training.moment]
         window = rows[(moments >= day) & (moments < day + DAY)]
         values = window[names].to_numpy(np.float32)
-        scores = case.score(model, values)[case.monitored_output]
+        scores = case.serving.score(model, values)[case.serving.monitored_output]
         columns, score = compared(case, manifest, values, scores)
         yield Day(
             first=day,

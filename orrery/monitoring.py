@@ -15,7 +15,7 @@ from orrery.drift import column_drift, columns_drift, drifted_share
 from orrery.moments import EPOCH
 from orrery.quality import estimated, parted
 from orrery.two_samples import thinned
-from orrery.usecase import Array, Case, Progress, Serving, silent
+from orrery.usecase import Array, Case, Progress, silent
 from orrery.watching import ColumnDrift, Measure, Quality, Sample, State, Watched, Watching
 
 Manifests = Callable[[str, str], Manifest]
@@ -114,7 +114,7 @@ def judge(
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
     manifest = manifests(seen.run_id, seen.digest)
-    inputs, score = compared(case.serving, manifest, seen.inputs, seen.scores)
+    inputs, score = compared(case, manifest, seen.inputs, seen.scores)
     share, measures = drifted_share(inputs), measured(watching, manifest, seen.sample)
     reasons = (*_reasons(inputs, score, share, watching), *_apart(measures))
     state: State = "drift" if reasons else "stable"
@@ -126,13 +126,14 @@ def _same_answers(one: Watched, other: Watched) -> bool:
 
 
 def compared(
-    serving: Serving, manifest: Manifest, inputs: Array, scores: Array
+    case: Case, manifest: Manifest, inputs: Array, scores: Array
 ) -> tuple[tuple[ColumnDrift, ...], ColumnDrift | None]:
     """Inputs, shape (n, names), and watched outputs, shape (n,), against the reference; None: it has no output."""
-    watched = serving.monitored_output
+    watched, names = case.serving.monitored_output, case.serving.feature_names
     reference = manifest.reference.get(watched)
     score = column_drift(watched, reference, scores) if reference else None
-    return columns_drift(manifest.reference, serving.feature_names, inputs, manifest.importance), score
+    known = {name: kept for name, kept in manifest.reference.items() if name not in case.training.watching.calendar}
+    return columns_drift(known, names, inputs, manifest.importance), score
 
 
 def measured(watching: Watching, manifest: Manifest, window: Sample) -> tuple[Measure, ...]:

@@ -65,6 +65,8 @@ class Watching:
     """answers, all feedback to them -> metrics that a label a row does not tell"""
     estimate: bool = False
     """whether the watched output is an estimate of the label, in the label's own unit"""
+    calendar: tuple[str, ...] = ()
+    """inputs that only say what time it is: one window has them at one value, which is no drift"""
 
     @property
     def task(self) -> Task | None:

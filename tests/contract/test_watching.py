@@ -25,6 +25,10 @@ def test_drift_can_be_sustained(case):
     assert watching.window.total_seconds() > 0
 
 
+def test_what_says_the_time_is_an_input(case):
+    assert set(case.training.watching.calendar) <= set(case.serving.feature_names)
+
+
 def test_what_is_measured_has_rows_and_its_unit_is_read_with_every_request(case):
     watching, serving = case.training.watching, case.serving
     assert bool(watching.sampled) == (watching.measures is not None)

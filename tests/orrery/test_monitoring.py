@@ -121,6 +121,15 @@ def test_a_look_at_labels_alone_measures_no_drift_again_and_says_what_a_first_lo
     assert window == judge(TOY, START, log.traffic, lambda run, digest: MANIFEST)
 
 
+def test_what_only_says_the_time_is_no_drift(log):
+    timed = replace(TOY, training=replace(TOY.training, watching=replace(TOY.training.watching, calendar=("x",))))
+    log.day(0, shift=3.0)
+    assert [each.name for each in judge(TOY, START, log.traffic, lambda run, digest: MANIFEST).inputs] == ["x"]
+    window = judge(timed, START, log.traffic, lambda run, digest: MANIFEST)
+    assert (window.inputs, window.share) == ((), 0)
+    assert window.score.drifted, "what the model makes of it is judged all the same"
+
+
 def test_answers_to_the_past_open_no_window_that_was_over(log):
     log.day(0)
     log.day(1)
