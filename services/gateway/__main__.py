@@ -14,6 +14,8 @@ from orrery.telemetry import log_to_stderr
 from services.gateway.app import create_app
 
 logger = logging.getLogger(__name__)
+_KEEP_ALIVE_SECONDS = 75
+"""longer than clients and load balancers keep an idle connection, or theirs meets a closing one and is lost"""
 
 
 class _Server(uvicorn.Server):
@@ -54,6 +56,7 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(current.gateway.drain_seconds),
     )
     server = _Server(config)

@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from itertools import count
 
 import httpx
@@ -339,3 +340,15 @@ def test_asked_to_stop_it_answers_what_it_has_taken(gateway_process, configured,
     taken = {int(logged.record.identity) for logged in logged_rows(configured)}
     assert not taken & set(load.failures)
     assert len(load.failures) <= 2
+
+
+@pytest.mark.slow
+def test_a_connection_that_rests_as_long_as_clients_keep_theirs_is_still_open(gateway_process):
+    gateway_process.start()
+    with closing(HTTPConnection("127.0.0.1", gateway_process.settings.gateway.port, timeout=5)) as connection:
+        for rest in (6, 0):  # httpx gives an idle connection up after five seconds, others after a minute
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read() != b"") == (200, True)
+            time.sleep(rest)
+        assert connection.sock is not None, "the second answer came by the first connection"
