@@ -1,7 +1,9 @@
 """What `orrery loop` must have told when the loop closed."""
 
+from pathlib import Path
 from typing import Any
 
+TIMELINE = Path(__file__).parents[2] / "build" / "loop" / "timeline.json"
 CHANGED = ("fraud", "--change", "amount=1.6", "--quiet-days", "3", "--days-after", "1")
 """the loop with fewer days than by default; it shows the same"""
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loops import CHANGED, assert_closed, moments
+from loops import CHANGED, TIMELINE, assert_closed, moments
 
 ROOT = Path(__file__).parents[2]
-TIMELINE = ROOT / "build" / "loop" / "timeline.json"
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1_200)]
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from clients import Asked, Platform
 from infra.test_prometheus import RULES, metrics_named, rules_of
-from loops import CHANGED, assert_closed
+from loops import CHANGED, TIMELINE, assert_closed
 from stack import PORTS, ROOT, Stack, engine
 
 import usecases
@@ -131,7 +131,10 @@ def wait(question: Any, within: float, what: Callable[[], str]) -> None:
 
 
 def test_a_changed_world_leads_to_a_better_champion_in_containers_too(stack: Stack) -> None:
-    assert_closed(json.loads(stack.orrery("loop", *CHANGED, "--out", "/tmp/loop", "--json").stdout))
+    told = stack.orrery("loop", *CHANGED, "--out", "/tmp/loop", "--json").stdout
+    TIMELINE.parent.mkdir(parents=True, exist_ok=True)
+    TIMELINE.write_text(told)
+    assert_closed(json.loads(told))
 
 
 def test_no_panel_of_a_dashboard_is_empty_after_the_loop(stack: Stack, platform: Platform) -> None:
