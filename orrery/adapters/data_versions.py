@@ -1,6 +1,7 @@
 """Versions of raw data, kept by DVC: named by the md5 of the Parquet file, so the same rows are the same version."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -176,6 +177,8 @@ class DataVersions:
     def _repository(self) -> Iterator[Any]:
         from dvc.repo import Repo
 
+        for name in ("dvc", "dvc_data", "dvc_objects"):  # they hold stderr as it was at the import; it may be closed
+            logging.getLogger(name).handlers.clear()
         (self.root / ".dvc").mkdir(exist_ok=True)
         _replace(self.root / ".dvc" / "config", _CONFIG.format(root=self.root, remote=self.remote))
         with Repo(str(self.root)) as repository:

@@ -1,5 +1,7 @@
 """Versions of data: the same rows are the same version, and any version comes back as it was."""
 
+import io
+import logging
 import shutil
 import subprocess
 import sys
@@ -125,6 +127,17 @@ def test_data_that_are_gone_everywhere_are_reported(versions):
     shutil.rmtree(versions.root / "remote")
     with pytest.raises(RemoteUnavailable, match=r"did not give.*ORRERY_DATA__REMOTE"):
         versions.path("toy")
+
+
+def test_what_dvc_says_goes_where_the_program_logs_and_not_where_stderr_was_at_its_import(versions, caplog):
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        closed = io.StringIO()
+        closed.close()
+        logging.getLogger(name).addHandler(logging.StreamHandler(closed))
+    add(versions, 5)
+    assert not [each for name in ("dvc", "dvc_data", "dvc_objects") for each in logging.getLogger(name).handlers]
+    logging.getLogger("dvc_data").warning("a file is missing")
+    assert "a file is missing" in caplog.text
 
 
 def test_another_folder_can_be_the_remote(tmp_path):
