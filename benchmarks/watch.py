@@ -95,7 +95,7 @@ def _model(case: Case, rows: "pd.DataFrame", folder: Path, report: Progress) -> 
 
 def _watched(rows: "pd.DataFrame", model: Model) -> Iterator[Day]:
     case, manifest = usecases.case(NAME), model.manifest
-    training, names = usecases.training(NAME), list(usecases.serving(NAME).feature_names)
+    training, names = case.training, list(case.serving.feature_names)
     day = AS_OF
     while day < LAST:
         moments = rows[training.moment]

@@ -74,7 +74,7 @@ class GatewayMetrics:
         self.queue_wait = histogram("gateway_queue_wait_seconds", "Wait for a place", _STAGE_SECONDS)
         self.deadline = gauge("gateway_deadline_seconds", "When an answer is too late", "use_case")
         self.breaker_state = gauge("gateway_breaker_state", "1: it fails, and is asked now and then only", "dep")
-        self.dependency_errors = counter("gateway_dependency_errors_total", "Failures of what it needs", "dep", "kind")
+        self.dependency_errors = _from_zero(counter("gateway_dependency_errors_total", "Failed needs", "dep", "kind"))
         self.log_spooled_rows = gauge("gateway_log_spooled_rows", "Answered, and waiting for the log's database")
         self.rule_hits = counter("gateway_rule_hits_total", "Rules that fired", "use_case", "rule", "outcome")
         self.serving_info = gauge(
@@ -97,6 +97,13 @@ class GatewayMetrics:
         return UseCaseMetrics(self, use_case)
 
 
+def _from_zero(errors: Counter) -> Counter:
+    """With the failures that are known beforehand at 0: a rate does not see the first one of a series that begins."""
+    for known in (("store", "timeout"), ("catalogue", "unavailable")):
+        errors.labels(*known)
+    return errors
+
+
 class UseCaseMetrics:
     """One use case's share of the metrics: a label is looked up once, not at every request."""
 
@@ -110,8 +117,6 @@ class UseCaseMetrics:
         }
         self._stages = {name: all_of_them.stages.labels(use_case, name) for name in STAGES}
         self._aliased: tuple[str, bool] | None = None
-        for known in (("store", "timeout"), ("catalogue", "unavailable")):  # a rate does not see a first one without 0
-            all_of_them.dependency_errors.labels(*known)
 
     @cached_property
     def _scores(self) -> Histogram:

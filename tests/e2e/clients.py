@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,20 @@ ORRERY = Path(sys.executable).with_name("orrery")
 Asked = tuple[str, dict[str, Any]]
 """a path of the gateway, and what to send there"""
 Make = Callable[[], Asked]
+
+
+def until(
+    question: Callable[[], object], seconds: float, what: Callable[[], str] = lambda: "it", pause: float = 0.2
+) -> float:
+    """The moment at which the answer was yes, asked once at least; who does not answer has not said so."""
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(httpx.HTTPError):
+            if question():
+                return time.monotonic()
+        if time.monotonic() > end:
+            raise AssertionError(f"{what()}: not within {seconds:.0f} s")
+        time.sleep(pause)
 
 
 @dataclass
@@ -74,14 +88,7 @@ class Platform:
     def wait(self, question: Any, seconds: float = 30) -> float:
         """Seconds until `question` is answered with yes."""
         start = time.monotonic()
-        while time.monotonic() - start < seconds:
-            try:
-                if question():
-                    return time.monotonic() - start
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.02)
-        raise AssertionError(f"not within {seconds} s")
+        return until(question, seconds, pause=0.02) - start
 
     @contextmanager
     def load(self, rate: float, make: "Make | None" = None) -> Iterator["Load"]:

@@ -5,13 +5,12 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from clients import ORRERY, Platform
+from clients import ORRERY, Platform, until
 from stack import PORTS, ROOT, STEPS_ONCE, Stack, engine
 
 from cli.supervisor import Supervisor
@@ -100,15 +99,17 @@ def test_a_first_start_that_is_killed_halfway_begins_anew(stack):
     stack.compose("up", "--detach", "--no-deps", "init")
     stack.compose("up", "--detach", "postgres")
     found = stack.containers()["postgres"]["Name"]
-    _wait(lambda: "pgdata" in stack.run("docker", "exec", found, "ls", "/var/lib/postgresql/data", check=False).stdout)
+    until(
+        lambda: "pgdata" in stack.run("docker", "exec", found, "ls", "/var/lib/postgresql/data", check=False).stdout, 20
+    )
     stack.kill("postgres")
-    _wait(lambda: "beginning anew" in stack.compose("logs", "postgres").stdout, 30)
+    until(lambda: "beginning anew" in stack.compose("logs", "postgres").stdout, 30)
 
 
 def test_it_comes_up_with_a_champion(stack):
     began = time.monotonic()
     with ThreadPoolExecutor(1) as watching:
-        ready = watching.submit(_wait, lambda: httpx.get(f"{GATEWAY}/readyz").is_success, 300)
+        ready = watching.submit(until, lambda: httpx.get(f"{GATEWAY}/readyz").is_success, 300)
         done = stack.run("make", "up")
         figures["up_to_ready_gateway_seconds"] = round(ready.result() - began)
     figures["up_to_first_champion_seconds"] = round(time.monotonic() - began)
@@ -226,7 +227,7 @@ def test_replayed_events_are_answered_as_trained_and_counted(stack, host, platfo
     figures["replay"] = {name: replayed[name] for name in ("predictions", "errors", "p50_ms", "p99_ms", "rate")}
     compared = json.loads(stack.orrery("parity", "fraud", *window, "--json").stdout)
     assert (compared["rows"], compared["mismatches"]) == (SENT, 0)
-    _wait(lambda: counted(platform, before + SENT), 30)
+    until(lambda: counted(platform, before + SENT), 30)
     traced = json.loads(stack.orrery("lineage", replayed["telling_prediction"], "--json").stdout)
     assert len(traced["model"]["git_commit"]) >= 40
     assert traced["training"]["data_version"]
@@ -245,7 +246,7 @@ def test_killed_it_comes_back_and_no_client_sees_an_error(stack, platform, servi
     with platform.load(rate=20) as load:
         platform.wait(lambda: len(load.answered) >= 40)
         stack.kill(service)
-        _wait(lambda: stack.containers()[service]["State"]["StartedAt"] != started, 60)
+        until(lambda: stack.containers()[service]["State"]["StartedAt"] != started, 60)
         figures.setdefault("whole_again_seconds", {})[service] = round(stack.wait_whole(120), 1)
         platform.wait(lambda: not platform.predict().json()["degraded"], 60)
         after = len(load.answered)
@@ -375,14 +376,3 @@ def _megabytes(text: str) -> float:
 def test_down_leaves_nothing(stack):
     stack.compose("down", "--volumes")
     assert not stack.remains()
-
-
-def _wait(question: Any, seconds: float = 20) -> float:
-    """The moment at which the answer was yes."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(httpx.HTTPError):
-            if question():
-                return time.monotonic()
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s")

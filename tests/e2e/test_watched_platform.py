@@ -8,15 +8,14 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import dashboards
 import httpx
 import pytest
-from clients import Asked, Platform
+from clients import Asked, Platform, until
 from infra.test_prometheus import RULES, metrics_named, rules_of
 from loops import CHANGED, TIMELINE, assert_closed
 from stack import PORTS, ROOT, Stack, engine
@@ -110,24 +109,13 @@ class Fault:
 
     def wait(self) -> None:
         """Until the webhook was told, in time, and with a runbook that is there."""
-        wait(self.told, WITHIN - (time.time() - self.began), lambda: self.alert)
+        until(self.told, WITHIN - (time.time() - self.began), lambda: self.alert)
         found = self.told()
         assert found is not None
         figures[self.alert] = round(found["at"] - self.began, 1)
         assert figures[self.alert] <= WITHIN
         assert datetime.fromisoformat(found["startsAt"][:19]).timestamp() > 0
         assert (ROOT / found["annotations"]["runbook"]).is_file()
-
-
-def wait(question: Any, within: float, what: Callable[[], str]) -> None:
-    end = time.monotonic() + within
-    while True:
-        with suppress(httpx.HTTPError):
-            if question():
-                return
-        if time.monotonic() > end:
-            raise AssertionError(f"{what()}: not within {within:.0f} s")
-        time.sleep(0.5)
 
 
 def test_a_changed_world_leads_to_a_better_champion_in_containers_too(stack: Stack) -> None:
@@ -141,18 +129,18 @@ def test_no_panel_of_a_dashboard_is_empty_after_the_loop(stack: Stack, platform:
     with platform.load(rate=2, make=platform.film) as load:  # the loop asks nothing of the model server
         platform.wait(lambda: len(load.answered) >= 20, 60)
         assert not load.failed
-        wait(lambda: not dashboards.empty(PROMETHEUS), 90, lambda: f"these are empty: {dashboards.empty(PROMETHEUS)}")
+        until(lambda: not dashboards.empty(PROMETHEUS), 90, lambda: f"these are empty: {dashboards.empty(PROMETHEUS)}")
 
 
 def test_every_metric_that_rules_and_dashboards_name_is_scraped(stack: Stack) -> None:
     rules = [rule for path in RULES for rule in rules_of(path)]
-    shown = [target["expr"] for _, panel in dashboards.panels() for target in panel["targets"]]
+    shown = [target["expr"] for _, panel in dashboards.shown() for target in panel["targets"]]
     asked = [rule["expr"] for rule in rules] + shown
     named = (
         set().union(*map(metrics_named, asked)) - {rule["record"] for rule in rules if "record" in rule} - {"ALERTS"}
     )
     assert len(named) > 60
-    wait(lambda: named <= scraped(), 60, lambda: f"never scraped: {named - scraped()}")
+    until(lambda: named <= scraped(), 60, lambda: f"never scraped: {named - scraped()}")
 
 
 def scraped() -> set[str]:
@@ -201,7 +189,7 @@ def looked_at(use_case: str) -> None:
     found = httpx.get(f"{PREFECT}/api/deployments/name/watch/{use_case}").raise_for_status().json()
     made = httpx.post(f"{PREFECT}/api/deployments/{found['id']}/create_flow_run", json={"state": {"type": "SCHEDULED"}})
     run = f"{PREFECT}/api/flow_runs/{made.raise_for_status().json()['id']}"
-    wait(lambda: httpx.get(run).json()["state_type"] == "COMPLETED", 120, lambda: f"a look at {use_case}")
+    until(lambda: httpx.get(run).json()["state_type"] == "COMPLETED", 120, lambda: f"a look at {use_case}")
 
 
 def mlflow(method: str, path: str, **said: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_prometheus import CONFIG, known_metrics, metrics_named
+from infra.test_prometheus import CONFIG, known_metrics, metrics_named
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "infra" / "grafana"

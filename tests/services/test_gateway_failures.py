@@ -346,9 +346,11 @@ def test_asked_to_stop_it_answers_what_it_has_taken(gateway_process, configured,
 def test_a_connection_that_rests_as_long_as_clients_keep_theirs_is_still_open(gateway_process):
     gateway_process.start()
     with closing(HTTPConnection("127.0.0.1", gateway_process.settings.gateway.port, timeout=5)) as connection:
+        connection.connect()
+        first = connection.sock
         for rest in (6, 0):  # httpx gives an idle connection up after five seconds, others after a minute
             connection.request("GET", "/healthz")
             answer = connection.getresponse()
             assert (answer.status, answer.read() != b"") == (200, True)
             time.sleep(rest)
-        assert connection.sock is not None, "the second answer came by the first connection"
+        assert connection.sock is first, "the second answer came by another connection"
