@@ -1,5 +1,7 @@
 """Opens the SQL database that the prediction log and the API keys share."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ LOCK_SECONDS = 1.0
 WRITE_SECONDS = 1.5
 """how long a kept connection waits for a server's word; with the wait for the lock, less than a prediction waits"""
 READ_SECONDS = 10.0
+_AGAIN_SECONDS = 0.01
 _CONNECT_SECONDS = 2
 _IDLE_SECONDS = 5
 """a process that froze inside a transaction keeps the others from writing for so long"""
@@ -105,8 +108,23 @@ def _file(url: URL, durable: bool) -> Engine:
 
 def _prepare(raw: Any, durable: bool) -> None:
     raw.isolation_level = None  # sqlite3 would begin by itself, and too late
-    raw.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(raw)
     raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Reads beside writes. Of many that open a new file at once one changes it; SQLite tells the others to come back
+    at once, whatever timeout they have."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _server(url: URL) -> Engine:

@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from prefect_api import prefect_client
 
 from orrery import settings as settings_module
 from orrery.adapters.database import open_database
@@ -22,6 +24,13 @@ def prefect_url() -> Iterator[str]:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         with prefect_test_harness(server_startup_timeout=120):
             yield PREFECT_API_URL.value()
+
+
+@pytest.fixture
+def prefect(prefect_url: str) -> Iterator[Any]:
+    """A client of its API."""
+    with prefect_client(prefect_url) as client:
+        yield client
 
 
 @pytest.fixture

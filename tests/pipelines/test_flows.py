@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from toy.toy_case import CASE, START, views
 
@@ -95,10 +94,10 @@ def test_a_release_outside_the_data_fails_and_says_so(release):
     assert "has no source 'nowhere'" in failed.message
 
 
-def test_progress_is_published(release, prefect_url):
+def test_progress_is_published(release, prefect):
     outcome = release()
     wanted = {"artifacts": {"flow_run_id": {"any_": [outcome.run_id]}, "type": {"any_": ["progress"]}}}
-    found = httpx.post(f"{prefect_url}/artifacts/filter", json=wanted).json()
+    found = prefect.post("/artifacts/filter", json=wanted).json()
     shares = {artifact["description"].partition(":")[0]: artifact["data"] for artifact in found}
     assert {"features", "fit", "evaluate"} <= set(shares)
     assert set(shares.values()) == {100.0}
@@ -158,22 +157,22 @@ def test_schedules_are_live_unless_the_settings_say_otherwise(settings, live):
     assert set(found) == {live}
 
 
-def test_deployments_are_written_once_and_again(prefect_url, settings):
+def test_deployments_are_written_once_and_again(prefect, settings):
     from pipelines import deployments
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = deployments.apply(settings)
-        off = httpx.get(f"{prefect_url}/deployments/name/release/fraud").json()
-        schedule = f"{prefect_url}/deployments/{off['id']}/schedules/{off['schedules'][0]['id']}"
-        httpx.patch(schedule, json={"active": False}).raise_for_status()
+        off = prefect.get("/deployments/name/release/fraud").json()
+        schedule = f"/deployments/{off['id']}/schedules/{off['schedules'][0]['id']}"
+        prefect.patch(schedule, json={"active": False})
         assert deployments.apply(settings) == names
     assert {"release/fraud", "materialize/fraud", "respond/fraud"} <= set(names)
-    found = httpx.post(f"{prefect_url}/deployments/filter", json={}).json()
+    found = prefect.post("/deployments/filter", json={}).json()
     assert len(found) == len(names)
     assert all(each["work_pool_name"] == settings.prefect.pool for each in found)
     asked_only = {
-        httpx.get(f"{prefect_url}/deployments/name/{name}").json()["id"]
+        prefect.get(f"/deployments/name/{name}").json()["id"]
         for name in names
         if name.startswith(("respond/", "report/"))
     }
@@ -181,7 +180,7 @@ def test_deployments_are_written_once_and_again(prefect_url, settings):
         each["id"]: 0 if each["id"] in asked_only else 1 for each in found
     }
     assert [each["id"] for each in found for schedule in each["schedules"] if not schedule["active"]] == [off["id"]]
-    automations = httpx.post(f"{prefect_url}/automations/filter", json={}).json()
+    automations = prefect.post("/automations/filter", json={}).json()
     assert [each["name"] for each in automations] == [deployments.ZOMBIES]
     own = {"Promoted", "Refused", "Started", "Suggested", "Declined"}
     assert {f"prefect.flow-run.{name}" for name in own} <= set(automations[0]["trigger"]["expect"])

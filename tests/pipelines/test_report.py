@@ -3,8 +3,8 @@
 import warnings
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
+from prefect_api import deploy, runs_of
 from toy.toy_case import CASE
 
 from orrery import reporting
@@ -18,13 +18,11 @@ FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def configured(silent_platform, prefect_url, monkeypatch):
+def configured(silent_platform, prefect, monkeypatch):
     """Settings of a platform with one judged window, and a deployment of `report`."""
     monkeypatch.setattr("usecases.training", lambda name: CASE.training)
     monkeypatch.setattr("usecases.serving", lambda name: CASE.serving)
-    with httpx.Client(base_url=prefect_url) as http:
-        flow_id = http.post("/flows/", json={"name": "report"}).json()["id"]
-        http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
+    deploy(prefect, "report")
     return silent_platform
 
 
@@ -50,25 +48,21 @@ def kept():
     return Kept("toy", FIRST, last, "1", "r", "mlflow-artifacts:/x", ("data-drift.html",), 900, False, last)
 
 
-def test_the_watch_asks_for_one_report_until_it_is_made(configured, engine, prefect_url):
-    def asked():
-        wanted = {"flows": {"name": {"any_": ["report"]}}}
-        return httpx.post(f"{prefect_url}/flow_runs/filter", json=wanted).json()
-
+def test_the_watch_asks_for_one_report_until_it_is_made(configured, engine, prefect):
     for _ in range(2):
         assert run("watch").is_completed()
-    [made] = asked()
+    [made] = runs_of(prefect, "report")
     assert made["parameters"] == {"use_case": "toy"}
-    httpx.delete(f"{prefect_url}/flow_runs/{made['id']}").raise_for_status()
+    prefect.delete(f"/flow_runs/{made['id']}")
     ReportLog(engine).write(kept())
     assert run("watch").is_completed()
-    assert asked() == []
+    assert runs_of(prefect, "report") == []
 
 
-def test_its_pages_are_linked_in_prefect(configured, engine, prefect_url, monkeypatch):
+def test_its_pages_are_linked_in_prefect(configured, engine, prefect, monkeypatch):
     monkeypatch.setattr(reporting, "_made", lambda *_: kept())
     assert run("report").is_completed()
-    found = httpx.post(f"{prefect_url}/artifacts/filter", json={"artifacts": {"type": {"any_": ["markdown"]}}}).json()
+    found = prefect.post("/artifacts/filter", json={"artifacts": {"type": {"any_": ["markdown"]}}}).json()
     address = "http://127.0.0.1:8000/reports/toy/20240101T000000Z/data-drift.html"
     assert [each["key"] for each in found if address in each["data"]] == ["report-toy-data-drift"]
 

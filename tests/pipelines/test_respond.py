@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import httpx
 import pytest
+from prefect_api import deploy, runs_of
 from toy.toy_case import CASE
 
 from orrery import responding
 from orrery.adapters.audit_log import AuditLog
-from orrery.adapters.orchestrator import Orchestrator, OrchestratorUnavailable, RunRefused
+from orrery.adapters.orchestrator import BUSY_WAITS, Orchestrator, OrchestratorUnavailable, RunRefused
 from orrery.retraining import DECLINED, STARTED, SUGGESTED, Alert, Facts
 
 pytestmark = pytest.mark.slow
@@ -35,29 +35,21 @@ def configured(silent_platform, monkeypatch):
 
 
 @pytest.fixture
-def deployed(prefect_url):
+def deployed(prefect):
     """Deployments of the flows, as far as Prefect must know them; `.runs()` are those of the release."""
-    with httpx.Client(base_url=prefect_url) as http:
 
-        class Deployed:
-            def add(self, flow: str, name: str = "toy", **others) -> str:
-                flow_id = http.post("/flows/", json={"name": flow}).json()["id"]
-                answer = http.post("/deployments/", json={"name": name, "flow_id": flow_id, **others})
-                return answer.raise_for_status().json()["id"]
+    class Deployed:
+        def add(self, flow: str, **others) -> str:
+            return deploy(prefect, flow, **others)
 
-            def runs(self, cause: str) -> list[dict]:
-                wanted = {"flows": {"name": {"any_": ["release"]}}}
-                found = http.post("/flow_runs/filter", json=wanted).json()
-                return [run for run in found if run["parameters"].get("cause") == cause]
+        def runs(self, cause: str) -> list[dict]:
+            return [run for run in runs_of(prefect, "release") if run["parameters"].get("cause") == cause]
 
-            def cancel_all(self) -> None:
-                for run in http.post("/flow_runs/filter", json={"flows": {"name": {"any_": ["release"]}}}).json():
-                    http.delete(f"/flow_runs/{run['id']}")
-
-        made = Deployed()
-        made.add("release")
-        yield made
-        made.cancel_all()
+    made = Deployed()
+    made.add("release")
+    yield made
+    for run in runs_of(prefect, "release"):
+        prefect.delete(f"/flow_runs/{run['id']}")
 
 
 def run(said: Alert, **others):
@@ -146,27 +138,26 @@ def test_a_short_absence_of_prefect_is_waited_for(configured, deployed, monkeypa
     assert run(alert()).name == "Started"
 
 
-def test_runs_are_made_once_and_those_for_later_are_not_going_on(configured, deployed):
-    with Orchestrator(configured) as orchestrator:
+def test_runs_are_made_once_and_those_for_later_are_not_going_on(configured, deployed, prefect):
+    with Orchestrator(configured, BUSY_WAITS) as orchestrator:
         assert orchestrator.going_on("release/toy") == 0
         first = orchestrator.start("release/toy", {"use_case": "toy"}, "k")
         second = orchestrator.start("release/toy", {"use_case": "toy"}, "k")
         assert (first.fresh, second.fresh, first.run_id) == (True, False, second.run_id)
         assert first.state == "SCHEDULED"
         assert orchestrator.going_on("release/toy") == 1
-        url, later = configured.prefect_url, (NOW + timedelta(days=1)).isoformat()
-        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": later}}
-        found = httpx.get(f"{url}/deployments/name/release/toy").json()
-        httpx.post(f"{url}/deployments/{found['id']}/create_flow_run", json={"state": state}).raise_for_status()
+        later = {"scheduled_time": (NOW + timedelta(days=1)).isoformat()}
+        found = prefect.get("/deployments/name/release/toy").json()
+        state = {"type": "SCHEDULED", "state_details": later}
+        prefect.post(f"/deployments/{found['id']}/create_flow_run", json={"state": state})
         assert orchestrator.going_on("release/toy") == 1
-        httpx.post(
-            f"{url}/flow_runs/{first.run_id}/set_state", json={"state": {"type": "COMPLETED"}, "force": True}
-        ).raise_for_status()
+        done = {"state": {"type": "COMPLETED"}, "force": True}
+        prefect.post(f"/flow_runs/{first.run_id}/set_state", json=done)
         assert orchestrator.going_on("release/toy") == 0
         assert orchestrator.start("release/toy", {}, "k").state == "COMPLETED"
 
 
-def test_the_deployment_takes_an_alert_and_nothing_else(configured, deployed, prefect_url):
+def test_the_deployment_takes_an_alert_and_nothing_else(configured, deployed, prefect):
     from prefect.utilities.callables import parameter_schema
 
     from pipelines.respond import respond
@@ -176,9 +167,9 @@ def test_the_deployment_takes_an_alert_and_nothing_else(configured, deployed, pr
         "respond", parameter_openapi_schema=schema, enforce_parameter_schema=True, parameters={"use_case": "toy"}
     )
     said = alert().model_copy(update={"summary": "{{ 7 * 7 }} \U0001f600"})
-    with Orchestrator(configured) as orchestrator:
+    with Orchestrator(configured, BUSY_WAITS) as orchestrator:
         made = orchestrator.start("respond/toy", {"use_case": "toy", "alert": said.model_dump(mode="json")}, "a")
-    run = httpx.get(f"{prefect_url}/flow_runs/{made.run_id}").json()
+    run = prefect.get(f"/flow_runs/{made.run_id}").json()
     assert Alert.model_validate(run["parameters"]["alert"]) == said
-    with Orchestrator(configured) as orchestrator, pytest.raises(RunRefused, match="required property"):
+    with Orchestrator(configured, BUSY_WAITS) as orchestrator, pytest.raises(RunRefused, match="required property"):
         orchestrator.start("respond/toy", {"use_case": "toy", "alert": {"name": "DriftSustained"}}, "b")

@@ -4,8 +4,8 @@ import json
 import warnings
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
+from prefect_api import deploy, runs_of
 from toy.toy_case import CASE
 
 from orrery import settings as settings_module
@@ -22,16 +22,14 @@ ALERT = Alert(name="DriftSustained", started_at=FIRST, fingerprint="f1", summary
 
 
 @pytest.fixture
-def configured(catalogue, silent_platform, prefect_url, monkeypatch):
+def configured(catalogue, silent_platform, prefect, monkeypatch):
     """Settings of a platform that has answered nothing, and deployments of what a look may start."""
     monkeypatch.setenv("ORRERY_RETRAIN__LABELS", "0")
     settings_module.settings.cache_clear()
     monkeypatch.setattr("usecases.training", lambda name: CASE.training)
     monkeypatch.setattr("usecases.serving", lambda name: CASE.serving)
-    with httpx.Client(base_url=prefect_url) as http:
-        for flow in ("respond", "report", "release"):
-            flow_id = http.post("/flows/", json={"name": flow}).json()["id"]
-            http.post("/deployments/", json={"name": "toy", "flow_id": flow_id}).raise_for_status()
+    for flow in ("respond", "report", "release"):
+        deploy(prefect, flow)
     return settings_module.settings()
 
 
@@ -43,10 +41,9 @@ def log(configured):
 
 
 @pytest.fixture
-def asked(prefect_url):
+def asked(prefect):
     """The runs of `respond` there are."""
-    wanted = {"flows": {"name": {"any_": ["respond"]}}}
-    return lambda: httpx.post(f"{prefect_url}/flow_runs/filter", json=wanted).json()
+    return lambda: runs_of(prefect, "respond")
 
 
 def look():

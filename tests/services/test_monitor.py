@@ -17,6 +17,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 import httpx
 import pytest
+from prefect_api import prefect_client
 from running import ROOT, eventually, free_port
 
 from orrery.adapters.database import open_database
@@ -341,10 +342,10 @@ def test_a_real_prefect_is_understood(configured):
 
 def _make_history(url: str) -> None:
     """One run promoted, two ended without a verdict, one running, and one worker."""
-    with httpx.Client(base_url=url) as http:
+    with prefect_client(url) as http:
 
         def post(path: str, **body: object) -> dict:
-            answer = http.post(path, json=body).raise_for_status()
+            answer = http.post(path, json=body)
             return answer.json() if answer.content else {}
 
         post("/work_pools/", name="orrery", type="process")

@@ -1,3 +1,5 @@
+import sqlite3
+import threading
 import time
 
 import pytest
@@ -29,6 +31,37 @@ def engine(postgres):
 def test_a_database_that_the_log_cannot_live_in_is_refused():
     with pytest.raises(DatabaseRefused, match="cannot live in mysql; use"):
         open_database("mysql://host/name", durable=True)
+
+
+@pytest.fixture
+def new_file(tmp_path):
+    """The path of a database whose journal no one has changed yet, and a connection that writes to it."""
+    path = tmp_path / "new.db"
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("CREATE TABLE t (x)")
+    writer.execute("BEGIN IMMEDIATE")
+    yield path, writer
+    writer.close()
+
+
+def test_a_new_file_that_another_process_writes_is_waited_for(new_file):
+    path, writer = new_file
+    end = threading.Timer(0.2, lambda: writer.execute("COMMIT"))
+    end.start()
+    engine = open_database(f"sqlite:///{path}", durable=False)
+    with reader(engine).connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    end.join()
+    engine.dispose()
+
+
+def test_a_new_file_that_another_process_keeps_is_not_waited_for_for_ever(new_file):
+    path, _ = new_file
+    engine = open_database(f"sqlite:///{path}", durable=False)
+    started = time.monotonic()
+    with pytest.raises(DBAPIError, match="database is locked"), engine.connect():
+        pass
+    assert 0.9 < time.monotonic() - started < 5
 
 
 def test_a_server_that_is_away_is_named_in_one_line():
