@@ -218,24 +218,30 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     usual = split.test if split.usual is None else split.usual
     seen = outputs if split.usual is None else score(case.training.inputs_of(usual, names))
     inputs = usual[names].to_numpy(np.float32)
-    enough = inputs if len(usual) >= case.training.watching.rows else split.train[names].to_numpy(np.float32)
     Rows(inputs, seen[watched], _labels(case, usual)).keep(fitted.folder)
+    apart = _independent(case, usual)
+    inputs, seen = inputs[apart], {name: values[apart] for name, values in seen.items()}
+    learned = split.train.iloc[_independent(case, split.train)]
+    enough = inputs if len(apart) >= case.training.watching.rows else learned[names].to_numpy(np.float32)
     known = {
         "reference": reference_histograms(enough, names, seen),
-        "samples": reference_samples(inputs, names, seen, case.training.watching.sampled, _units(case, usual)),
+        "samples": reference_samples(inputs, names, seen, case.training.watching.sampled),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),
     }
     return Bundle.write(fitted.folder, about | known)
 
 
-def _units(case: Case, rows: "pd.DataFrame") -> Array | None:
-    """Which rows are of one unit in one window, as a number, where the watch takes one row of these; else None."""
+def _independent(case: Case, rows: "pd.DataFrame") -> Array:
+    """The places of the rows that the watch compares: of each unit's in a window the first, where these are alike.
+
+    A reference that is thinned in another way than windows are would be of another kind.
+    """
     training = case.training
     if training.watching.unit is None:
-        return None
+        return np.arange(len(rows))
     windows = rows[training.moment].dt.floor(training.watching.window)
-    return np.asarray(rows.groupby([training.unit, windows], sort=False).ngroup())
+    return np.flatnonzero(rows.groupby([training.unit, windows], sort=False).cumcount() == 0)
 
 
 def _labels(case: Case, rows: "pd.DataFrame") -> Array:

@@ -1,11 +1,9 @@
 """Raw data that were served: what was asked and told since the last data set takes the place of what that one says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel
 
 from orrery.adapters.database import open_database
 from orrery.adapters.traffic_log import TrafficLog
@@ -13,7 +11,7 @@ from orrery.errors import OrreryError
 from orrery.lifecycle import Snapshot
 from orrery.preparation import LOGGED, current, data_versions, snapshot
 from orrery.settings import Settings
-from orrery.usecase import Case, Progress, Serving, SourceRequest, silent
+from orrery.usecase import Case, Progress, SourceRequest, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +24,7 @@ class NothingCollected(OrreryError):
 def collect(case: Case, settings: Settings, last: datetime, progress: Progress = silent) -> Snapshot:
     """A new version of the raw data: the current one, with what was served before `last` in the place of its rows.
 
-    An event that was asked about is as it was asked and as its latest label says. Raises NothingCollected, NoData, and
+    An event that was served is as it was asked and as its latest feedback says. Raises NothingCollected, NoData, and
     what validation and the version store raise.
     """
     training = case.training
@@ -35,13 +33,11 @@ def collect(case: Case, settings: Settings, last: datetime, progress: Progress =
     base = current(case.name, settings)
     traffic = TrafficLog(open_database(settings.log_url, settings.log.durable))
     progress("collect", 0, 3, "read the log")
-    served = training.collected(events(case.serving, traffic, case.name, last))
-    if served.empty:
-        raise NothingCollected(
-            f"no request of {case.name} before {last:%Y-%m-%d %H:%M} was answered; nothing is learned"
-        )
-    progress("collect", 1, 3, f"{len(served):,} events")
-    valid = training.validate(together(base.path, served, training.identity))
+    rows = served(case, traffic, base.path, last)
+    if rows.empty:
+        raise NothingCollected(f"nothing of {case.name} before {last:%Y-%m-%d %H:%M} was served that can be learned")
+    progress("collect", 1, 3, f"{len(rows):,} events")
+    valid = training.validate(together(base.path, rows, training.identity))
     progress("collect", 2, 3, "version")
     versions = data_versions(settings)
     version = versions.add(case.name, valid, training.describe(valid), SourceRequest(LOGGED, sample=base.sample))
@@ -49,13 +45,28 @@ def collect(case: Case, settings: Settings, last: datetime, progress: Progress =
     return snapshot(version, versions)
 
 
-def events(
-    serving: Serving, traffic: TrafficLog, use_case: str, last: datetime, first: datetime | None = None
-) -> Iterator[tuple[BaseModel, BaseModel | None]]:
-    """Every answered event of [first, last), with its latest feedback; without `first`, all before `last`."""
-    for request, feedback in traffic.answered(use_case, last, first):
-        told = serving.feedback.model_validate_json(feedback) if feedback else None
-        yield serving.request.model_validate_json(request), told
+def served(
+    case: Case, traffic: TrafficLog, base: Path | None, last: datetime, first: datetime | None = None
+) -> "pd.DataFrame":
+    """The raw rows of [first, last), or of all before `last`, that served requests and their feedback become.
+
+    `base`: the raw rows that are known besides.
+    """
+    import pandas as pd
+
+    def known(columns: Sequence[str]) -> pd.DataFrame:
+        return pd.read_parquet(base, columns=list(columns)) if base else pd.DataFrame(columns=list(columns))
+
+    serving, training = case.serving, case.training
+    assert training.collected is not None
+    requests, feedback = traffic.requests(case.name, last, first), traffic.feedback(case.name, first)
+    rows = training.collected(
+        (serving.request.model_validate_json(each) for each in requests),
+        (serving.feedback.model_validate_json(each) for each in feedback),
+        known,
+    )
+    within = rows[training.moment] < last
+    return rows[within & (rows[training.moment] >= first)] if first else rows[within]
 
 
 def together(
@@ -65,4 +76,5 @@ def together(
     import pandas as pd
 
     rows = pd.read_parquet(base, columns=list(served.columns), filters=list(known) or None)
-    return pd.concat([rows[~rows[identity].isin(served[identity])], served], ignore_index=True)
+    others = rows[~rows[identity].isin(served[identity])]
+    return pd.concat([each for each in (others, served) if len(each)] or [served], ignore_index=True)

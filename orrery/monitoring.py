@@ -113,11 +113,14 @@ def judge(
     if len(seen.scores) < watching.rows:
         reason = f"{len(seen.scores)} answers of version {seen.version}, {watching.rows} are asked"
         return replace(about, state="few rows", reasons=(reason,))
-    manifest = manifests(seen.run_id, seen.digest)
-    inputs, score = compared(case, manifest, seen.inputs, seen.scores)
+    manifest, apart = manifests(seen.run_id, seen.digest), seen.independent
+    enough = len(apart) >= watching.rows
+    inputs, score = compared(case, manifest, seen.inputs[apart], seen.scores[apart]) if enough else ((), None)
     share, measures = drifted_share(inputs), measured(watching, manifest, seen.sample)
     reasons = (*_reasons(inputs, score, share, watching), *_apart(measures))
-    state: State = "drift" if reasons else "stable"
+    state: State = "drift" if reasons else "stable" if enough or measures else "few rows"
+    if not enough:
+        reasons = (*reasons, f"inputs of {len(apart)} units are not compared, {watching.rows} are asked")
     return replace(about, state=state, inputs=inputs, score=score, measures=measures, share=share, reasons=reasons)
 
 

@@ -13,7 +13,7 @@ from orrery.adapters.data_versions import NoData
 from orrery.adapters.online_store import filled_until
 from orrery.adapters.traffic_log import TrafficLog
 from orrery.adapters.watch_log import SkewLog
-from orrery.collecting import events, together
+from orrery.collecting import served, together
 from orrery.moments import micros
 from orrery.parity import compare
 from orrery.preparation import current
@@ -60,7 +60,10 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, settings: Settings, 
     if not whole:
         return skew
     progress(_STAGE, 1, _STEPS, f"{len(whole)} of {len(rows)} answers")
-    tables = case.training.features(raw_until(case, first, last, traffic, settings))
+    raw = raw_until(case, first, last, traffic, settings)
+    if raw.empty:
+        return _because(skew, "no raw rows are known that features can be computed from")
+    tables = _again(case, raw, whole)
     progress(_STAGE, 2, _STEPS, "compare")
     views, unknown = _compared(case, whole, _of_window(tables, first, last))
     progress(_STAGE, _STEPS, _STEPS, f"{sum(each.differing for each in views.values())} differ")
@@ -74,15 +77,21 @@ def raw_until(case: Case, first: datetime, last: datetime, traffic: TrafficLog, 
     them yet, and a replay knows the future.
     """
     training, memory = case.training, case.training.watching.memory
-    assert training.collected is not None
     since = first - memory if memory else None
-    served = training.collected(events(case.serving, traffic, case.name, last, since))
     filled = filled_until(settings, _views(case))
     base = _base(case.name, settings) if filled else None
-    if filled is None or base is None:
-        return training.validate(served)
-    known = [(training.moment, "<", min(filled, last)), *([(training.moment, ">=", since)] if since else [])]
-    return training.validate(together(base, served, training.identity, known))
+    rows = served(case, traffic, base, last, since)
+    if filled is not None and base is not None:
+        known = [(training.moment, "<", min(filled, last)), *([(training.moment, ">=", since)] if since else [])]
+        rows = together(base, rows, training.identity, known)
+    return rows if rows.empty else training.validate(rows)
+
+
+def _again(case: Case, raw: "pd.DataFrame", rows: Sequence[Row[Any]]) -> Tables:
+    """The offline features of those answers' requests, and perhaps of other rows."""
+    if case.training.asked is None:
+        return case.training.features(raw)
+    return case.training.asked(raw, [case.serving.request.model_validate_json(row.request) for row in rows])
 
 
 def _base(use_case: str, settings: Settings) -> Path | None:

@@ -77,15 +77,11 @@ def reference_histograms(inputs: Array, names: Sequence[str], outputs: Outputs) 
 
 
 def reference_samples(
-    inputs: Array, names: Sequence[str], outputs: Outputs, sampled: Sequence[str], units: Array | None
+    inputs: Array, names: Sequence[str], outputs: Outputs, sampled: Sequence[str]
 ) -> dict[str, list[Any]]:
-    """Some rows of the features and outputs `sampled`; where units are given, shape (n,), the first of every unit.
-
-    A unit is what a window has one row of: a reference that is thinned in another way is of another kind.
-    """
+    """Some rows of the features and outputs `sampled`."""
     columns = {**{name: inputs[:, column] for column, name in enumerate(names)}, **outputs}
-    rows = np.arange(len(inputs)) if units is None else np.sort(np.unique(units, return_index=True)[1])
-    found = thinned({name: columns[name][rows] for name in sampled})
+    found = thinned({name: columns[name] for name in sampled})
     return {name: np.round(values.astype(np.float64), 6).tolist() for name, values in found.items()}
 
 

@@ -211,8 +211,11 @@ def approve(use_case: str, found: Suggestion, settings: Settings) -> Approved:
 
 
 def would_say(use_case: str, training: Training, settings: Settings) -> Decision:
-    """What the policy would say of an alert now."""
-    return decide(known_facts(use_case, training, settings), settings.retrain)
+    """What the policy would say of an alert now. A use case whose events are few asks for fewer labels."""
+    policy, enough = settings.retrain, training.watching.labels
+    if enough is not None:
+        policy = policy.model_copy(update={"labels": min(policy.labels, enough)})
+    return decide(known_facts(use_case, training, settings), policy)
 
 
 def _recorded(audit: AuditLog, use_case: str, cause: str) -> Response | None:

@@ -323,6 +323,10 @@ class Gate:
     """metrics that are differences to a baseline, and may not be below 0 beyond their interval"""
 
 
+KnownRows = Callable[[Sequence[str]], "pd.DataFrame"]
+"""columns -> these of the raw rows that are known without what was served; none where nothing is"""
+
+
 @dataclass(frozen=True)
 class Training:
     """The offline half: raw data in, a judged candidate out."""
@@ -365,8 +369,10 @@ class Training:
     watching: Watching = field(default_factory=Watching)
     held_back: timedelta = timedelta(0)
     """the age, beyond the label delay, that a row has at `as_of` before it is learned from: younger ones judge"""
-    collected: "Callable[[Iterable[tuple[BaseModel, BaseModel | None]]], pd.DataFrame] | None" = None
-    """requests that were answered, each with its latest feedback -> raw rows, by which a release learns from them"""
+    collected: "Callable[[Iterable[BaseModel], Iterable[BaseModel], KnownRows], pd.DataFrame] | None" = None
+    """answered requests, all feedback, each in the order of the log, and what is known besides -> raw rows to learn"""
+    asked: "Callable[[pd.DataFrame, Sequence[BaseModel]], Mapping[str, pd.DataFrame]] | None" = None
+    """raw rows, requests -> `features` of the requests, one row each, where a request is not a raw row itself"""
     drifts: "Mapping[str, Callable[[pd.DataFrame, str], pd.DataFrame]]" = field(default_factory=dict)
     """name -> raw rows and a value as typed -> the rows as they would be in a changed world"""
     replay_rate: float = 150.0

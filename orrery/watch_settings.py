@@ -61,6 +61,8 @@ class RetrainSettings(BaseModel):
         description="between two releases of a use case that alerts start; doubled by each refusal in a row",
     )
     labels: int = Field(
-        1_000, ge=0, description="labelled events since the drift began that a candidate would learn from"
+        1_000,
+        ge=0,
+        description="labelled events since the drift began to learn from; fewer of a use case that has few",
     )
     budget: int = Field(8, ge=0, description="releases of a use case that alerts may start in thirty days")

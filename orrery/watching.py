@@ -60,13 +60,15 @@ class Watching:
     sampled: tuple[str, ...] = ()
     """features and outputs of a few values a row, of which rows are kept with the model"""
     unit: str | None = None
-    """the view whose entity asks, where answers to one are alike: its first row of a window alone is in a sample"""
+    """the view whose entity asks, where answers to one are alike: its first row of a window alone is compared"""
     answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None
     """answers, all feedback to them -> metrics that a label a row does not tell"""
     estimate: bool = False
     """whether the watched output is an estimate of the label, in the label's own unit"""
     calendar: tuple[str, ...] = ()
     """inputs that only say what time it is: one window has them at one value, which is no drift"""
+    labels: int | None = None
+    """labelled events since a trouble began that are enough to learn from, where that is less than the policy asks"""
 
     @property
     def task(self) -> Task | None:

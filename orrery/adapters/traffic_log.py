@@ -36,8 +36,10 @@ class Traffic:
     """shape (m,), NaN where none has arrived"""
     lags: Array
     """seconds from event to label's arrival, of those that have arrived"""
+    independent: Array
+    """places among the m rows: of each unit's the first, where answers to one are alike; else all"""
     sample: Sample
-    """of those of the m rows that have all that the use case asks for, one row a unit"""
+    """of those of the independent rows that have all that the use case asks for"""
 
 
 class TrafficLog(LogReader):
@@ -60,12 +62,13 @@ class TrafficLog(LogReader):
         self, use_case: str, first: datetime, last: datetime, names: Sequence[str], watching: Watching
     ) -> Traffic:
         """The answers to events of [first, last). Those of another version than most were answered by are left out."""
-        found = self._rows(_window(use_case, first, last, sampled=bool(watching.sampled)))
+        found = self._rows(_window(use_case, first, last, sampled=bool(watching.sampled or watching.unit)))
         whole = [row for row in found if not row.degraded and row.features and row.score is not None]
         versions = [(row.model_version, row.digest, row.run_id) for row in whole]
         most = max(set(versions), key=versions.count, default=(None, None, None))
         mine = [row for row in whole if row.model_version == most[0]]
         arrived = [row for row in mine if row.label is not None]
+        independent = _first_of_each(mine, watching.unit) if watching.unit else list(range(len(mine)))
         return Traffic(
             rows=len(found),
             degraded=sum(row.degraded for row in found),
@@ -76,7 +79,8 @@ class TrafficLog(LogReader):
             scores=np.array([row.score for row in mine], dtype=np.float64),
             labels=np.array([np.nan if row.label is None else row.label for row in mine], dtype=np.float64),
             lags=np.array([(row.arrived_at - row.event_time) / 1e6 for row in arrived]),
-            sample=_sample(mine, watching),
+            independent=np.array(independent, dtype=np.int64),
+            sample=_sample([mine[place] for place in independent], watching),
         )
 
     def said(self, use_case: str, first: datetime, last: datetime) -> tuple[list[str], list[str]]:
@@ -90,25 +94,35 @@ class TrafficLog(LogReader):
     def sample(self, use_case: str, first: datetime, last: datetime, most: int) -> Sequence[Row[Any]]:
         """At most `most` answers to events of [first, last), drawn at random; the same ones each time it is asked.
 
-        Each with sequence, identity, event_time, degraded, features and sources, in the order they were logged.
+        Each with sequence, identity, event_time, request, degraded, features and sources, in the order of the log.
         """
         asked, inside = predictions.c, _inside(use_case, first, last)
         known = [row.sequence for row in self._rows(select(asked.sequence).where(*inside).order_by(asked.sequence))]
         draw = np.random.default_rng((micros(first), zlib.crc32(use_case.encode())))
         chosen = draw.choice(np.array(known, dtype=np.int64), min(most, len(known)), replace=False).tolist()
-        columns = (asked.sequence, asked.identity, asked.event_time, asked.degraded, asked.features, asked.sources)
+        columns = (
+            asked.sequence, asked.identity, asked.event_time, asked.request, asked.degraded, asked.features,
+            asked.sources,
+        )  # fmt: skip
         return self._rows(select(*columns).where(asked.sequence.in_(chosen)).order_by(asked.sequence))
 
-    def answered(
-        self, use_case: str, last: datetime, first: datetime | None = None
-    ) -> Iterator[tuple[str, str | None]]:
-        """Request and latest feedback, JSON, of every answered event of [first, last), in the order they were logged.
+    def requests(self, use_case: str, last: datetime, first: datetime | None = None) -> Iterator[str]:
+        """The answered requests of [first, last), or of all before `last`, JSON, in the order they were logged."""
+        asked = predictions.c
+        query = select(asked.sequence, asked.request).where(*_inside(use_case, first, last))
+        return (row.request for row in self._paged(query, asked.sequence))
 
-        Without `first`, of all before `last`.
-        """
+    def feedback(self, use_case: str, first: datetime | None = None) -> Iterator[str]:
+        """All feedback, or what has arrived since `first`, JSON, in the order it was logged."""
+        told = labels.c
+        arrived = [told.arrived_at >= micros(first)] if first else []
+        query = select(told.sequence, told.feedback).where(told.use_case == use_case, *arrived)
+        return (row.feedback for row in self._paged(query, told.sequence))
+
+    def _paged(self, query: Select[Any], sequence: ColumnElement[int]) -> Iterator[Row[Any]]:
         after = 0
-        while page := self._rows(_answered(use_case, after, first, last)):
-            yield from ((row.request, row.feedback) for row in page)
+        while page := self._rows(query.where(sequence > after).order_by(sequence).limit(_PAGE)):
+            yield from page
             after = page[-1].sequence
 
 
@@ -132,16 +146,6 @@ def _inside(use_case: str, first: datetime | None, last: datetime) -> list[Colum
     return [asked.use_case == use_case, *begun, asked.event_time < micros(last)]
 
 
-def _answered(use_case: str, after: int, first: datetime | None, last: datetime) -> Select[Any]:
-    asked = predictions.c
-    return (
-        with_latest_label(asked.sequence, asked.request, labels.c.feedback)
-        .where(asked.sequence > after, *_inside(use_case, first, last))
-        .order_by(asked.sequence)
-        .limit(_PAGE)
-    )
-
-
 def _inputs(rows: Sequence[Row[Any]], names: Sequence[str]) -> Array:
     values = (json.loads(row.features) for row in rows)
     given = [[np.nan if (value := each.get(name)) is None else value for name in names] for each in values]
@@ -152,8 +156,7 @@ def _sample(rows: Sequence[Row[Any]], watching: Watching) -> Sample:
     """Empty where nothing is asked for, or no row has it all, in numbers."""
     if not watching.sampled:
         return {}
-    chosen = _first_of_each(rows, watching.unit) if watching.unit else rows
-    said = [json.loads(row.features) | json.loads(row.outputs or "{}") for row in chosen]
+    said = [json.loads(row.features) | json.loads(row.outputs or "{}") for row in rows]
     whole = [each for each in said if all(_is_number(each.get(name)) for name in watching.sampled)]
     return {name: np.array([each[name] for each in whole]) for name in watching.sampled} if whole else {}
 
@@ -162,10 +165,10 @@ def _is_number(value: Any) -> bool:
     return value is not None and bool(np.isfinite(value).all())
 
 
-def _first_of_each(rows: Sequence[Row[Any]], view: str) -> Sequence[Row[Any]]:
-    """The earliest row of every entity of a view."""
-    found: dict[Any, Row[Any]] = {}
-    for row in sorted(rows, key=lambda each: each.event_time):
-        stored: Mapping[str, Any] = json.loads(row.sources).get(view, {})
-        found.setdefault(stored.get("entity"), row)
+def _first_of_each(rows: Sequence[Row[Any]], view: str) -> list[int]:
+    """The place of the earliest row of every entity of a view."""
+    found: dict[Any, int] = {}
+    for place in sorted(range(len(rows)), key=lambda each: rows[each].event_time):
+        stored: Mapping[str, Any] = json.loads(rows[place].sources).get(view, {})
+        found.setdefault(stored.get("entity"), place)
     return list(found.values())

@@ -21,6 +21,7 @@ from orrery.recomputing import judge
 from orrery.recording import Work, completed, record
 from orrery.settings import Settings
 from orrery.usecase import Answer, SourceRequest, Update
+from orrery.watch_settings import WatchSettings
 
 pytestmark = pytest.mark.slow
 
@@ -78,17 +79,19 @@ class Replay:
 
 @pytest.fixture
 def replay(case, settings):
-    if case.training.collected is None:
-        pytest.skip("it does not say how its requests become raw rows")
+    if case.training.collected is None or not case.serving.keys(case.serving.example):
+        pytest.skip("it does not say how its requests become raw rows, or stores no features")
     found = Replay(case, settings)
     yield found
     found.engine.dispose()
 
 
 def window_of(case):
-    """A window late in the sample, a moment some hours before it, and the events from there to its end."""
-    length = case.training.watching.window
-    first = floor(case.raw[case.training.moment].max().to_pydatetime() - 2 * length, length)
+    """The busiest window of the later half that is compared whole, a moment before it, and the events until its end."""
+    length, moments = case.training.watching.window, case.raw[case.training.moment]
+    later = moments[len(moments) // 2 :].map(lambda moment: floor(moment.to_pydatetime(), length))
+    counts = later.value_counts()
+    first = counts[counts < WatchSettings().sample].idxmax()
     moment = first - timedelta(hours=6)
     events = [event for event in case.training.requests(case.raw) if moment <= event[0] < first + length]
     return first, moment, events

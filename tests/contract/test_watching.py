@@ -1,10 +1,15 @@
 """Every use case's traffic can be watched, whatever has arrived of its labels, and learned from where it says how."""
 
 import math
+from datetime import datetime, timedelta, timezone
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
+
+from orrery.collecting import together
 
 
 def test_live_quality_holds_without_labels_with_some_and_with_all(case):
@@ -36,15 +41,74 @@ def test_what_is_measured_has_rows_and_its_unit_is_read_with_every_request(case)
         assert watching.unit in {key.view for key in serving.keys(serving.example)}
 
 
-def test_requests_that_were_served_become_the_rows_they_were_made_of(case):
-    training, serving = case.training, case.serving
-    if training.collected is None:
+@pytest.fixture
+def learning(case):
+    """A training that learns from what was served."""
+    if case.training.collected is None:
         pytest.skip("its releases learn from prepared data only")
-    rows = case.raw.head(2_000)
+    return case.training
+
+
+@pytest.fixture
+def rows(case):
+    """Some raw rows of all the time there is."""
+    return case.raw[:: len(case.raw) // 800 + 1].reset_index(drop=True)
+
+
+@pytest.fixture
+def known(rows, tmp_path):
+    """Their file."""
+    rows.to_parquet(tmp_path / "raw.parquet")
+    return tmp_path / "raw.parquet"
+
+
+def knowing(path):
+    return lambda columns: pd.read_parquet(path, columns=columns)
+
+
+def events_of(training, rows):
+    """The requests and the feedback that raw rows become."""
     said = training.requests(rows)
-    told = {serving.identity(body): body for _, kind, body in said if kind == "feedback"}
-    events = [(body, told[serving.identity(body)]) for _, kind, body in said if kind == "predict"]
-    served = training.collected(events)
-    again = served.set_index(training.identity)
-    before = rows.set_index(training.identity)[again.columns]
-    pd.testing.assert_frame_equal(again.sort_index(), before.sort_index(), check_dtype=False)
+    return [[body for _, kind, body in said if kind == wanted] for wanted in ("predict", "feedback")]
+
+
+def test_what_was_served_becomes_the_rows_it_was_made_of(rows, learning, known):
+    served = learning.collected(*events_of(learning, rows), knowing(known))
+    assert len(served) == len(rows)
+    again = learning.validate(together(known, served, learning.identity))
+    pd.testing.assert_frame_equal(again[list(served)], rows[list(served)])
+
+
+YEARS, ZONES = (1, 1969, 1970, 1989, 1990, 1999, 2000, 2099, 2100, 2200, 9999), (-12, 0, 12)
+EDGES = (
+    *(0, 1, 2**24 - 1, 2**24, 2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1, 0.01, 4.5, 1e6, 1e8, 1e12),
+    *(
+        datetime(year, month, month, tzinfo=timezone(timedelta(hours=ahead)))
+        for year, month, ahead in product(YEARS, (1, 12), ZONES)
+    ),
+)
+
+
+def changed(body, name, value):
+    """None: no client may say so."""
+    if name not in type(body).model_fields:
+        return body
+    try:
+        return type(body).model_validate(body.model_dump() | {name: value})
+    except ValidationError:
+        return None
+
+
+def test_what_may_be_asked_and_told_can_be_learned(case, rows, learning, known):
+    """One row that raw data cannot hold would end every release that learns from the log."""
+    requests, feedback = events_of(learning, rows)
+    asked = requests[-1]
+    told = next(each for each in feedback if case.serving.identity(each) == case.serving.identity(asked))
+    tried = 0
+    for name, value in product({**type(asked).model_fields, **type(told).model_fields}, EDGES):
+        pair = changed(asked, name, value), changed(told, name, value)
+        if None not in pair:
+            served = learning.collected(*([each] for each in pair), knowing(known))
+            learning.validate(together(known, served, learning.identity))
+            tried += 1
+    assert tried > 20

@@ -363,6 +363,35 @@ def test_of_a_unit_only_its_first_row_is_in_the_sample(log):
     assert seen.sample["doubt"].tolist() == [2.0, 1.0]
 
 
+def of_one(who):
+    return json.dumps({"who": {"entity": who}})
+
+
+BY_UNIT = replace(TOY, training=replace(TOY.training, watching=replace(TOY.training.watching, unit="who")))
+
+
+def test_one_who_asks_a_thousand_times_in_his_own_way_is_no_drift(log):
+    for who in range(ROWS):
+        log.day(float(DRAW.random()), rows=1, sources=of_one(who))
+    log.day(0, shift=3, rows=1_000, sources=of_one(-1))
+    first, everyone = (judge(case, START, log.traffic, lambda run, digest: MANIFEST) for case in (BY_UNIT, TOY))
+    assert (first.state, first.rows, len(first.inputs)) == ("stable", 1_300, 1)
+    assert everyone.state == "drift"
+
+
+def test_many_answers_to_a_few_who_ask_are_few_rows_of_inputs(log):
+    for who in range(5):
+        log.day(who / 10_000, rows=100, shift=who, sources=of_one(who), outputs=json.dumps({"doubt": 0.0}))
+    said = ("inputs of 5 units are not compared, 200 are asked",)
+    window = judge(BY_UNIT, START, log.traffic, lambda run, digest: MANIFEST)
+    assert (window.state, window.inputs, window.score, window.reasons) == ("few rows", (), None, said)
+
+    watching = replace(MEASURED.training.watching, unit="who")
+    case = replace(MEASURED, training=replace(MEASURED.training, watching=watching))
+    window = judge(case, START, log.traffic, lambda run, digest: SAMPLED)
+    assert (window.state, window.inputs, len(window.measures), window.reasons) == ("stable", (), 1, said)
+
+
 def test_rows_without_a_number_are_left_out_of_the_sample(log):
     for place, doubt in enumerate(("1.5", "null", "NaN", "Infinity")):
         log.day(place / 10, rows=1, outputs=f'{{"doubt": {doubt}}}')

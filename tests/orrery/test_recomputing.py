@@ -44,9 +44,9 @@ def features(raw):
     return {"toy_features": table.assign(before=np.arange(len(table)))}
 
 
-def collected(events):
-    rows = [{"id": asked.id, "at": START + asked.id * HOUR, "x": asked.x} for asked, _ in events]
-    return pd.DataFrame(rows).astype({"at": "datetime64[us, UTC]"})
+def collected(requests, *_):
+    rows = [(asked.id, START + asked.id * HOUR, asked.x) for asked in requests]
+    return pd.DataFrame(rows, columns=["id", "at", "x"]).astype({"at": "datetime64[us, UTC]"})
 
 
 TOY = replace(

@@ -113,16 +113,19 @@ def test_a_first_release_is_registered_and_promoted(release, catalogue, tmp_path
 
 
 def test_a_model_keeps_one_row_of_each_unit_and_window_of_what_it_was_judged_on(snapshot, store, catalogue):
-    watching = Watching(window=timedelta(days=2), rows=10, measures=lambda *_: (), sampled=("x", "score"), unit="toy")
+    watching = Watching(window=timedelta(days=5), rows=10, measures=lambda *_: (), sampled=("x", "score"), unit="toy")
     case = replace(CASE, training=replace(CASE.training, watching=watching))
     building.build_features(case, snapshot, store, catalogue)
     split = building.split_rows(case, snapshot, WINDOW, store)
     candidate = building.train(case, snapshot, WINDOW, Budget(trials=1, seconds=1), split, catalogue)
     samples = candidate.bundle.manifest.samples
-    days = split.test["at"].dt.floor("2D")
+    days = split.test["at"].dt.floor("5D")
     first = split.test.assign(day=days).drop_duplicates(["who", "day"])
     assert samples["x"] == np.round(first["x"].astype(float), 6).tolist()
     assert len(samples["score"]) == len(first) > first["who"].nunique()
+    counted = {name: sum(kept.counts) for name, kept in candidate.bundle.manifest.reference.items()}
+    assert counted == {"x": len(first), "score": len(first)}
+    assert len(first) < len(split.test)
 
 
 def test_only_what_was_known_is_learned_from(release, snapshot, store, catalogue):

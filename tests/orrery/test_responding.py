@@ -73,7 +73,7 @@ def answered(catalogue, prefect, make_bundle, tmp_path):
 
 
 def respond(configured, alert=ALERT, **changed):
-    training = replace(TRAINING, **{"collected": lambda events: None, "label_delay": timedelta(0), **changed})
+    training = replace(TRAINING, **{"collected": lambda *_: None, "label_delay": timedelta(0), **changed})
     return responding.respond("toy", alert, training, configured, "flow-1", "prefect flow run flow-1")
 
 
@@ -141,6 +141,13 @@ def test_a_decline_is_written_once_and_thought_over_when_labels_have_come(answer
     assert respond(answered).verdict == "start"
     assert [record["action"] for record in decisions(answered)] == [DECLINED, STARTED]
     assert respond(few).verdict == "start", "what was started stays"
+
+
+def test_a_use_case_with_few_events_asks_for_fewer_labels(answered):
+    many = answered.model_copy(update={"retrain": RetrainSettings(labels=1_000)})
+    assert respond(many).verdict == "decline"
+    assert respond(many, watching=replace(TRAINING.watching, labels=11)).reasons[0].endswith("; 11 are asked")
+    assert respond(many, watching=replace(TRAINING.watching, labels=10)).verdict == "start"
 
 
 def test_one_release_at_a_time(answered, prefect):

@@ -27,7 +27,7 @@ def alert() -> Alert:
 @pytest.fixture
 def configured(silent_platform, monkeypatch):
     """Settings of a platform whose policy has nothing against a release."""
-    training = replace(CASE.training, collected=lambda events: None)
+    training = replace(CASE.training, collected=lambda *_: None)
     monkeypatch.setattr("usecases.training", lambda name: training)
     monkeypatch.setattr("pipelines.steps.RETRY_DELAYS", [0.0, 0.0])
     monkeypatch.setattr(responding, "known_facts", lambda *_: Facts(datetime.now(UTC), (), 0, 10**6, NOW, 0))

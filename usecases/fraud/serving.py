@@ -24,14 +24,17 @@ from usecases.fraud.reasons import Reason, reasons
 from usecases.fraud.rules import DEFAULT_RULES, Outcome, broken_rules, strictest
 from usecases.fraud.scoring import BOOSTER, score
 
+LARGEST_ID = 2**53
+"""data frames hold larger whole numbers beside gaps no longer exactly, and so does JSON in many languages"""
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 Decision = Literal["approve", "review", "decline"]
 _CUSTOMER, _TERMINAL = "customer_history", "terminal_history"
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Refused here so far from now that a time zone could carry the moment out of the calendar."""
-    if not 2000 <= moment.year <= 2200:
-        raise ValueError("must lie between the years 2000 and 2200")
+    """Raw data hold no other moment, and no time zone carries one of these out of the calendar."""
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"must lie between the years {EARLIEST.year} and {LATEST.year - 1}, in UTC")
     return moment.astimezone(UTC)
 
 
@@ -41,7 +44,7 @@ def _in_cents(amount: float) -> float:
     return amount
 
 
-Identifier = Annotated[int, Field(ge=0, lt=2**63)]
+Identifier = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Amount = Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(_in_cents)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 

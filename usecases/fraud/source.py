@@ -12,6 +12,7 @@ from orrery.errors import OrreryError
 from orrery.usecase import Progress, SourceRequest
 from usecases.fraud import simulator
 from usecases.fraud.features import LABEL_DELAY
+from usecases.fraud.serving import EARLIEST, LARGEST_ID, LATEST
 
 REQUIRED = ("TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT", "TX_FRAUD")
 OPTIONAL = ("TRANSACTION_ID", "TX_FRAUD_SCENARIO")
@@ -31,9 +32,7 @@ SAMPLE = {"customers": 500, "terminals": 1_000, "days": 140}
 
 ROW = "row"
 """name of the index that carries row numbers of a file, the header of a CSV file counted as row 1"""
-LARGEST_ID = 2**53
 LARGEST_AMOUNT = 1e9
-EARLIEST, LATEST = pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 _ZONE = r"[T ].*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _A_NUMBER = f"a whole number from 0 to {LARGEST_ID}"

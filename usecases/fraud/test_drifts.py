@@ -48,15 +48,20 @@ def test_another_value_is_refused_with_an_example(name, value):
         DRIFTS[name](ROWS, value)
 
 
+def nothing(columns):
+    """Known besides."""
+    return pd.DataFrame(columns=columns)
+
+
 def test_what_was_asked_and_told_comes_back_as_the_rows_it_was_made_of():
     at = datetime(2018, 8, 1, 12, tzinfo=UTC)
     asked = FraudRequest(transaction_id=7, customer_id=1, terminal_id=2, amount=12.5, tx_datetime=at)
     told = FraudFeedback(transaction_id=7, fraud=True, arrived_at=at)
-    found = training.collected([(asked, told), (asked.model_copy(update={"transaction_id": 8}), None)])
+    found = training.collected([asked, asked.model_copy(update={"transaction_id": 8})], [told], nothing)
     assert found["TX_FRAUD"].tolist() == [1, 0]
     assert found["TRANSACTION_ID"].tolist() == [7, 8]
     assert found["TX_DATETIME"].tolist() == [at, at]
-    assert training.collected([]).empty
+    assert training.collected([], [told], nothing).empty
 
 
 def test_a_replayed_day_collected_is_that_day():
@@ -67,6 +72,5 @@ def test_a_replayed_day_collected_is_that_day():
             TX_FRAUD=np.arange(200) % 5 == 0,
         )
     )
-    told = {body.transaction_id: body for _, kind, body in requests(raw) if kind == "feedback"}
-    events = [(body, told[body.transaction_id]) for _, kind, body in requests(raw) if kind == "predict"]
-    pd.testing.assert_frame_equal(training.validate(training.collected(events)), raw)
+    asked, told = ([body for _, kind, body in requests(raw) if kind == each] for each in ("predict", "feedback"))
+    pd.testing.assert_frame_equal(training.validate(training.collected(asked, told, nothing)), raw)

@@ -15,15 +15,18 @@ from usecases.house_prices.reasons import Reason, reasons
 from usecases.house_prices.rules import DEFAULT_RULES, unusual_house, unusual_price
 from usecases.house_prices.scoring import contributions, score
 
+LARGEST_ID = 2**53
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
 
 def _in_utc(moment: datetime) -> datetime:
-    """Refused here so far from now that a time zone could carry the moment out of the calendar."""
-    if not 1990 <= moment.year <= 2200:
-        raise ValueError("must lie between the years 1990 and 2200")
+    """Raw data hold no other moment, and no time zone carries one of these out of the calendar."""
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"must lie between the years {EARLIEST.year} and {LATEST.year - 1}, in UTC")
     return moment.astimezone(UTC)
 
 
-Identifier = Annotated[int, Field(ge=0, lt=2**63)]
+Identifier = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Dollars = Annotated[float, Field(ge=1_000, le=100_000_000)]
 

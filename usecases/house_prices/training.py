@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from orrery.deferred import deferred
 from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
+from usecases.house_prices.collected import collected
 from usecases.house_prices.house import FIELDS
 from usecases.house_prices.metrics import COVERED, live, measure, online
 from usecases.house_prices.protocol import LABEL_DELAY, split
@@ -63,6 +64,7 @@ training = Training(
     train_days=1_461,
     schedule="0 4 1 * *",
     budget=Budget(trials=8, seconds=40),
-    watching=Watching(window=timedelta(days=30), rows=30, quality=live, estimate=True),
+    watching=Watching(window=timedelta(days=30), rows=30, quality=live, estimate=True, labels=100),
     online=online,
+    collected=collected,
 )

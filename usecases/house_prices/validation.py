@@ -11,10 +11,10 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from usecases.house_prices.house import House, contradictions
+from usecases.house_prices.serving import EARLIEST, LARGEST_ID, LATEST
 from usecases.house_prices.source import ROW, SOLD_AT, DataRefused
 
 TARGET = "log_price"
-_EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 _BLANK = ("", "NA", "nan", "None")
 """what files write where a house does not have something"""
 
@@ -22,7 +22,7 @@ _BLANK = ("", "NA", "nan", "None")
 class Sale(House):
     """A house that was sold, as data tell it."""
 
-    sale_id: Annotated[int, Field(ge=0, le=2**53)]
+    sale_id: Annotated[int, Field(ge=0, le=LARGEST_ID)]
     price: Annotated[float, Field(ge=1_000, le=100_000_000)]
     year_sold: Annotated[int, Field(ge=1990, le=2099)]
     month_sold: Annotated[int, Field(ge=1, le=12)]
@@ -104,7 +104,7 @@ def _bounds(field: FieldInfo) -> tuple[float, float] | None:
 
 def _meaning(name: str) -> str:
     if name == SOLD_AT:
-        return f"a time from {_EARLIEST.year} to {_LATEST.year}, as 2010-07-31T12:00:00Z"
+        return f"a time from {EARLIEST.year} to {LATEST.year}, as 2010-07-31T12:00:00Z"
     field = Sale.model_fields[name]
     if bounds := _bounds(field):
         return f"a {'whole ' if field.annotation is int else ''}number from {bounds[0]:.0f} to {bounds[1]:.0f}"
@@ -131,7 +131,7 @@ def _schema() -> Any:
     columns["sale_id"] = Column(
         checks=checks(Sale.model_fields["sale_id"]), required=False, unique=True, report_duplicates="exclude_first"
     )
-    return DataFrameSchema({**columns, SOLD_AT: Column(checks=[Check.in_range(_EARLIEST, _LATEST)], required=False)})
+    return DataFrameSchema({**columns, SOLD_AT: Column(checks=[Check.in_range(EARLIEST, LATEST)], required=False)})
 
 
 def _check_rows(converted: pd.DataFrame, raw: pd.DataFrame) -> None:

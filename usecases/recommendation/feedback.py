@@ -47,7 +47,7 @@ def subject(event: BaseModel) -> str:
 
 def label(event: BaseModel) -> float:
     """1: the user clicked, bought or liked it."""
-    return float(_stars(cast("RecommendationFeedback", event)) >= LIKED)
+    return float(stars(cast("RecommendationFeedback", event)) >= LIKED)
 
 
 def objection(event: BaseModel, answer: Mapping[str, Any] | None) -> str | None:
@@ -88,24 +88,24 @@ def learn_label(event: BaseModel, _: BaseModel | None, stored: StoredByKey) -> S
     The same item with the same rating at the same moment counts once. An impression teaches nothing.
     """
     told = cast("RecommendationFeedback", event)
-    stars, moment = _stars(told), micros(told.at)
+    value, moment = stars(told), micros(told.at)
     before = stored_history(stored, told.user_id)
-    same = (before.times == moment) & (before.items == told.item_id) & (before.ratings == stars)
+    same = (before.times == moment) & (before.items == told.item_id) & (before.ratings == value)
     if told.event == "impression" or np.any(same):
         return ()
     profile = stored.get(_profile(told.item_id))
     genres = int(profile.values["genres"]) if profile and profile.values else 0
-    after = before.after(moment, told.item_id, stars, genres)
+    after = before.after(moment, told.item_id, value, genres)
     key = history_key(told.user_id)
     updates = [Update(key, vars(after), _latest(stored, key, told.at))]
-    if stars >= LIKED:
+    if value >= LIKED:
         trends = stored_trends(stored).after(moment, told.item_id)
         updates.append(Update(TRENDING, vars(trends), _latest(stored, TRENDING, told.at)))
     return updates
 
 
-def _stars(told: RecommendationFeedback) -> float:
-    """A feedback as a rating of 5."""
+def stars(told: RecommendationFeedback) -> float:
+    """A feedback as a rating of 5; 0 of an impression."""
     if told.rating is not None:
         return told.rating
     return {"impression": 0.0, "click": LIKED, "purchase": _BOUGHT}[told.event]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from orrery.usecase import Progress, SourceRequest
 from usecases.recommendation.delimited import ROW, DataRefused, cell, delimited, existing, header_of, text_of
+from usecases.recommendation.requests import EARLIEST
 
 COLUMNS = {
     "USER_ID": "user",
@@ -23,8 +24,6 @@ COLUMNS = {
 """raw column -> what a person calls it, in files and messages"""
 EVENT = ("USER_ID", "ITEM_ID", "RATING", "AT")
 BEST = 5
-EARLIEST = 631_152_000
-"""1990-01-01 in seconds since 1970"""
 
 _GENRES = (
     *("Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
@@ -224,7 +223,7 @@ def swapped(frame: pd.DataFrame) -> str:
         if like_ratings and high["RATING"] > BEST:
             return _exchanged(first, name, "RATING")
     for name in ("USER_ID", "ITEM_ID", "RATING"):
-        if high["AT"] < EARLIEST <= low[name]:
+        if high["AT"] < EARLIEST.timestamp() <= low[name]:
             return _exchanged(first, name, "AT")
     return ""
 

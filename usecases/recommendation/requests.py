@@ -9,15 +9,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from orrery.usecase import Answer, Arrival
 from usecases.recommendation.items import GENRES, genre_bits
 
-LARGEST_ID = 2**24
-"""item ids travel as float32, which is exact below"""
+LARGEST_USER = 2**53 - 1
+LARGEST_ITEM = 2**24 - 1
+"""ids of items travel as float32, which is exact so far"""
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 MOST_SHOWN = 100
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Refused here so far from now that a time zone could carry the moment out of the calendar."""
-    if not 1970 <= moment.year <= 2200:
-        raise ValueError("must lie between the years 1970 and 2200")
+    """Raw data hold no other moment, and no time zone carries one of these out of the calendar."""
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"must lie between the years {EARLIEST.year} and {LATEST.year - 1}, in UTC")
     return moment.astimezone(UTC)
 
 
@@ -28,8 +30,8 @@ def _known(genre: str) -> str:
 
 
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-UserId = Annotated[int, Field(ge=0, lt=2**63)]
-ItemId = Annotated[int, Field(ge=0, lt=LARGEST_ID)]
+UserId = Annotated[int, Field(ge=0, le=LARGEST_USER)]
+ItemId = Annotated[int, Field(ge=0, le=LARGEST_ITEM)]
 Genre = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(GENRES)})]
 Year = Annotated[int, Field(ge=1, le=9999)]
 Moment = Annotated[Arrival, AfterValidator(_in_utc)]

@@ -11,17 +11,14 @@ import pandas as pd
 
 from orrery.usecase import Progress, SourceRequest
 from usecases.recommendation import movielens
+from usecases.recommendation.collected import ABOUT, NEW
 from usecases.recommendation.delimited import ROW, DataRefused, cell, delimited, existing, header_of, text_of
 from usecases.recommendation.features import LIKED
 from usecases.recommendation.movielens import BEST, COLUMNS
+from usecases.recommendation.requests import EARLIEST, LARGEST_ITEM, LARGEST_USER, LATEST
 
 REQUIRED = ("USER_ID", "ITEM_ID")
 CANONICAL = ("EVENT_ID", *COLUMNS)
-LARGEST_USER = 2**53 - 1
-LARGEST_ITEM = 2**24 - 1
-"""ids of items travel as float32"""
-LATEST_YEAR = 2100
-EARLIEST, LATEST = pd.Timestamp(movielens.EARLIEST, unit="s", tz="UTC"), pd.Timestamp(f"{LATEST_YEAR}-01-01", tz="UTC")
 START = pd.Timestamp("2000-01-01", tz="UTC")
 """the first event of rows without moments; each next one is a second later"""
 _ZONE = r"[T ].*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
@@ -31,8 +28,8 @@ _MEANING = {
     "USER_ID": f"a whole number from 0 to {LARGEST_USER}",
     "ITEM_ID": f"a whole number from 0 to {LARGEST_ITEM}",
     "RATING": f"a rating above 0 and up to {BEST}",
-    "AT": f"a moment from {EARLIEST.year} to {LATEST_YEAR}, in ISO 8601 or (milli)seconds since 1970, all rows alike",
-    "YEAR": f"a year up to {LATEST_YEAR}",
+    "AT": f"a moment from {EARLIEST.year} to {LATEST.year}, in ISO 8601 or (milli)seconds since 1970, all rows alike",
+    "YEAR": f"a year up to {LATEST.year}",
 }
 
 
@@ -60,18 +57,22 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     """Raw rows as read -> canonical columns, types and order (by moment, user, item), numbered in that order.
 
     A rating that is not there is the best; moments that are not there follow the rows, a second each; moments without a
-    zone are UTC. What the first row that knows it says of an item holds for all its rows. A user rates an item once, an
-    item has one title. Raises DataRefused with row and column.
+    zone are UTC. What the first row that knows it says of an item holds for all its rows; an item has one title. In a
+    file a user rates an item once; who was served may take it again, and the same at the same moment counts once.
+    Numbers that rows have stay theirs. Raises DataRefused with row and column.
     """
     missing = [name for name in REQUIRED if name not in frame]
     if missing or frame.empty:
         raise DataRefused(f"the data have no column {missing[0]}" if missing else "the data have no rows")
-    if frame.index.name != ROW:
+    of_file = frame.index.name == ROW
+    if not of_file:
         frame = frame.set_axis(pd.RangeIndex(1, 1 + len(frame), name=ROW))
     converted = pd.DataFrame({name: _converted(frame[name]) for name in COLUMNS if name in frame})
     _check_rows(converted, frame)
-    _check_pairs(converted, frame)
-    return _canonical(_about_items(_complete(converted)))
+    if of_file:
+        _check_pairs(converted, frame)
+    whole = _about_items(_complete(converted)).assign(EVENT_ID=frame.get("EVENT_ID", NEW))
+    return _canonical(whole.drop_duplicates([*REQUIRED, "RATING", "AT"]))
 
 
 def describe(frame: pd.DataFrame) -> dict[str, int]:
@@ -202,7 +203,7 @@ def _schema() -> Any:
         "ITEM_ID": [Check.in_range(0, LARGEST_ITEM, **one), Check(whole, **one)],
         "RATING": [Check.in_range(0, BEST, include_min=False, **one)],
         "AT": [Check.in_range(EARLIEST, LATEST, include_max=False, **one)],
-        "YEAR": [Check.in_range(0, LATEST_YEAR, **one), Check(whole, **one)],
+        "YEAR": [Check.in_range(0, LATEST.year, **one), Check(whole, **one)],
     }
     return DataFrameSchema({name: Column(checks=each, required=name in REQUIRED) for name, each in checks.items()})
 
@@ -230,9 +231,8 @@ def _check_pairs(frame: pd.DataFrame, raw: pd.DataFrame) -> None:
     again = frame.duplicated([*REQUIRED])
     if again.any():
         row = again.idxmax()
-        first = (
-            (frame["USER_ID"] == frame.at[row, "USER_ID"]) & (frame["ITEM_ID"] == frame.at[row, "ITEM_ID"])
-        ).idxmax()
+        mine = [frame[name] == frame.at[row, name] for name in REQUIRED]
+        first = (mine[0] & mine[1]).idxmax()
         user, item = cell(raw, row, "USER_ID"), cell(raw, row, "ITEM_ID")
         raise DataRefused(
             f"row {row}: user {user} has item {item} already in row {first}; once is enough, keep one of them"
@@ -241,14 +241,14 @@ def _check_pairs(frame: pd.DataFrame, raw: pd.DataFrame) -> None:
 
 def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     moments = pd.date_range(START, periods=len(frame), freq="s", unit="us")
-    absent: dict[str, Any] = {"RATING": float(BEST), "AT": moments, "TITLE": "", "GENRES": "", "YEAR": 0}
+    absent: dict[str, Any] = {"RATING": float(BEST), "AT": moments, **ABOUT}
     return frame.assign(**{name: value for name, value in absent.items() if name not in frame})
 
 
 def _about_items(frame: pd.DataFrame) -> pd.DataFrame:
     """Titles, genres and years of the first row of the item that has them."""
     filled: dict[str, Any] = {}
-    for name, nothing in (("TITLE", ""), ("GENRES", ""), ("YEAR", 0)):
+    for name, nothing in ABOUT.items():
         known = frame[frame[name] != nothing].drop_duplicates("ITEM_ID")
         filled[name] = known.set_index("ITEM_ID")[name].reindex(frame["ITEM_ID"], fill_value=nothing).to_numpy()
     other = (frame["TITLE"] != "") & (frame["TITLE"] != filled["TITLE"])
@@ -264,5 +264,7 @@ def _about_items(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     ordered = frame.sort_values(["AT", *REQUIRED], ignore_index=True)
+    new = ordered["EVENT_ID"] == NEW
+    ordered.loc[new, "EVENT_ID"] = ordered["EVENT_ID"].max() + 1 + np.arange(new.sum())
     whole = dict.fromkeys(("EVENT_ID", *REQUIRED, "YEAR"), "int64")
-    return ordered.assign(EVENT_ID=np.arange(len(frame))).astype(whole | {"RATING": "float64"})[list(CANONICAL)]
+    return ordered.astype(whole | {"RATING": "float64"})[list(CANONICAL)]

@@ -1,15 +1,18 @@
 """The feature tables of raw events: what was known at each event's moment, and what the store holds at one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import cast
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
 from orrery.usecase import Array
 from usecases.recommendation import features as definitions
 from usecases.recommendation.features import DAY_US, FEATURES, LIKED, History, Trending
 from usecases.recommendation.items import content_vectors, genre_bits
+from usecases.recommendation.requests import RecommendationRequest
 
 CATALOGUE = 1
 """the one catalogue that there is"""
@@ -27,6 +30,23 @@ def features(raw: pd.DataFrame) -> dict[str, pd.DataFrame]:
     frame = pd.DataFrame(values, columns=list(FEATURES))
     frame.insert(0, "EVENT_ID", raw["EVENT_ID"].to_numpy())
     frame.insert(1, "event_timestamp", raw["AT"].array)
+    return {"event_features": frame}
+
+
+def asked(raw: pd.DataFrame, requests: Sequence[BaseModel]) -> dict[str, pd.DataFrame]:
+    """Canonical raw rows, requests -> the table of `event_features` of these, by the ids that they have."""
+    past, likes = dict(histories(raw)), trending(raw)
+    said = [cast("RecommendationRequest", each) for each in requests]
+    moments = [definitions.micros(each.at) for each in said]
+    values = [
+        definitions.named(
+            past.get(each.user_id, definitions.NOTHING).until(moment), likes.until(moment), moment, each.context.bits
+        )
+        for each, moment in zip(said, moments, strict=True)
+    ]
+    frame = pd.DataFrame(np.array(values).reshape(len(said), len(FEATURES)), columns=list(FEATURES))
+    frame.insert(0, "EVENT_ID", [each.request_id for each in said])
+    frame.insert(1, "event_timestamp", pd.to_datetime(moments, unit="us", utc=True).as_unit("us"))
     return {"event_features": frame}
 
 

@@ -10,13 +10,14 @@ from pydantic import BaseModel
 from orrery.deferred import deferred
 from orrery.usecase import Array, Budget, Gate, Training
 from orrery.watching import Watching
+from usecases.recommendation.collected import collected
 from usecases.recommendation.counterfactual import off_policy
 from usecases.recommendation.metrics import measure
 from usecases.recommendation.protocol import judged, split
 from usecases.recommendation.requests import RecommendationFeedback, RecommendationRequest
 from usecases.recommendation.simulator import online, react
 from usecases.recommendation.source import SOURCES, describe, validate
-from usecases.recommendation.tables import features, history, inputs
+from usecases.recommendation.tables import asked, features, history, inputs
 from usecases.recommendation.watched import SAMPLED, measures, shown
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ training = Training(
     react=react,
     online=online,
     off_policy=off_policy,
+    collected=collected,
+    asked=asked,
     gate=Gate(
         floors={
             "ndcg10": 0.02,
