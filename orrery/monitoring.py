@@ -1,6 +1,5 @@
 """Looks at served traffic, window by window of event time, and says whether it is what the model learned from."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -189,11 +188,11 @@ def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog, bef
 
 def _answered(case: Case, about: Watched, traffic: TrafficLog) -> Mapping[str, float]:
     """What the whole answers were worth, by all feedback to them."""
-    if case.training.watching.answered is None:
+    watching = case.training.watching
+    if watching.answered is None:
         return {}
-    answers, feedback = traffic.said(case.name, about.first, about.last)
-    told = [case.serving.feedback.model_validate_json(each) for each in feedback]
-    return case.training.watching.answered([json.loads(each) for each in answers], told)
+    said = traffic.said(case.name, about.first, about.last, case.serving.feedback)
+    return watching.answered(*said)
 
 
 def row(window: Watched) -> dict[str, object]:

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Engine
@@ -19,6 +20,9 @@ from orrery.errors import OrreryError
 from orrery.settings import Settings
 from orrery.usecase import Case, Progress, silent
 from orrery.watching import MATURE, Watched
+
+if TYPE_CHECKING:
+    from orrery.adapters.evidently_ranking import Lists
 
 FOLDER = "reports"
 """of a run's artifacts: a folder a window"""
@@ -90,13 +94,14 @@ def _made(case: Case, window: Watched, engine: Engine, settings: Settings, now: 
     work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         progress("report", 0, 3, "reference")
-        reference = Rows.kept(files.download(seen.run_id, seen.digest, Path(folder)).folder)
+        bundle = files.download(seen.run_id, seen.digest, Path(folder))
+        reference = Rows.kept(bundle.folder)
         pages = Path(folder) / FOLDER
         pages.mkdir()
         progress("report", 1, 3, f"{len(seen.scores):,} rows")
         output, task = case.serving.monitored_output, case.training.watching.task
         rows = Rows(seen.inputs, seen.scores, seen.labels)
-        asked = Asked(names, output, task, rows, reference, window.first)
+        asked = Asked(names, output, task, rows, reference, window.first, _lists(case, window, engine, bundle.folder))
         written = write_reports(asked, pages, round(settings.watch.report_mb * 1_000_000))
         progress("report", 2, 3, "keep")
         address = files.add(seen.run_id, pages, f"{FOLDER}/{named(window.first)}")
@@ -116,6 +121,18 @@ def _made(case: Case, window: Watched, engine: Engine, settings: Settings, now: 
     ReportLog(engine).write(kept)
     progress("report", 3, 3, kept.window)
     return kept
+
+
+def _lists(case: Case, window: Watched, engine: Engine, bundle: Path) -> "Lists | None":
+    """What was shown in the window, where answers are lists, and how popular the items are that its model knows."""
+    from orrery.adapters.evidently_ranking import Lists
+
+    watching = case.training.watching
+    if watching.impressions is None:
+        return None
+    answers, feedback = TrafficLog(engine).said(case.name, window.first, window.last, case.serving.feedback)
+    popularity = watching.popularity(bundle) if watching.popularity is not None else None
+    return Lists(watching.impressions(answers, feedback), popularity)
 
 
 def prune(use_case: str, engine: Engine, settings: Settings) -> list[Kept]:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
 
     from orrery.usecase import Array
@@ -38,6 +40,20 @@ Sample = Mapping[str, "Array"]
 
 
 @dataclass(frozen=True)
+class Impressions:
+    """Lists as they were shown, a row a shown item; arrays of shape (n,)."""
+
+    lists: "Array"
+    """of which list it is a row: numbers or names"""
+    items: "Array"
+    """numbers or names"""
+    ranks: "Array"
+    """1 is the first of its list"""
+    taken: "Array"
+    """bool: clicked, bought, or whatever an item is shown for"""
+
+
+@dataclass(frozen=True)
 class Watching:
     """How served traffic is watched, window by window of event time."""
 
@@ -63,6 +79,10 @@ class Watching:
     """the view whose entity asks, where answers to one are alike: its first row of a window alone is compared"""
     answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None
     """answers, all feedback to them -> metrics that a label a row does not tell"""
+    impressions: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Impressions] | None" = None
+    """answers, all feedback to them -> what was shown, where answers are lists"""
+    popularity: "Callable[[Path], tuple[Array, Array]] | None" = None
+    """a bundle's folder -> the items that its model knows, and how often each had been taken, both of shape (n,)"""
     estimate: bool = False
     """whether the watched output is an estimate of the label, in the label's own unit"""
     calendar: tuple[str, ...] = ()

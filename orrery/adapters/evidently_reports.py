@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orrery.adapters.evidently_ranking import Lists, ranking_report
 from orrery.adapters.report_log import named
 from orrery.errors import OrreryError
 from orrery.reference import Rows
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from evidently.core.report import Snapshot
 
-DRIFT, SUMMARY = "data-drift", "data-summary"
+DRIFT, SUMMARY, RANKING = "data-drift", "data-summary", "ranking"
 _LABEL, _MOST_ROWS, _STEPS = "label", 100_000, 1_000
 """a value is given to about a thousandth of its column's range"""
 _LARGEST = 1e12
@@ -49,6 +50,21 @@ class Asked:
     """None: the bundle was made before references were kept"""
     first: datetime
     """when the window begins"""
+    lists: Lists | None = None
+    """None: the answers are no lists"""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What one report is made of."""
+
+    name: str
+    metrics: list[Any]
+    window: "pd.DataFrame"
+    reference: "pd.DataFrame | None"
+    roles: dict[str, Any]
+    more: "dict[str, pd.DataFrame]" = field(default_factory=dict)
+    """what a metric asks for beside the window"""
 
 
 @dataclass(frozen=True)
@@ -68,19 +84,19 @@ def write_reports(asked: Asked, folder: Path, most_bytes: int) -> Written:
     # Evidently divides by the spread of a column; where there is none its page says so
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for name, preset, window, reference, roles in _reports(asked):
-            made = _run(preset, window, reference, roles, asked.first, name)
-            page = folder / f"{name}.html"
+        for about in _reports(asked):
+            made = _run(about, asked.first)
+            page = folder / f"{about.name}.html"
             page.write_text(made.get_html_str(as_iframe=False))
             if page.stat().st_size > most_bytes:
                 size = f"{page.stat().st_size:,} bytes, {most_bytes:,} are kept"
-                raise ReportTooLarge(f"the page {name} has {size}; raise ORRERY_WATCH__REPORT_MB")
+                raise ReportTooLarge(f"the page {about.name} has {size}; raise ORRERY_WATCH__REPORT_MB")
             written.pages.append(page)
             written.found.append(made)
     return written
 
 
-def _reports(asked: Asked) -> Iterator[tuple[str, Any, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]]]:
+def _reports(asked: Asked) -> Iterator[_Page]:
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
     window = _columns(asked, asked.window)
@@ -89,15 +105,18 @@ def _reports(asked: Asked) -> Iterator[tuple[str, Any, "pd.DataFrame", "pd.DataF
         # a column without any value has no distribution to compare, and Evidently refuses it
         compared = [name for name in window if window[name].notna().any() and reference[name].notna().any()]
         if compared:
-            yield DRIFT, DataDriftPreset(), window[compared], reference[compared], {"numerical_columns": compared}
-    yield SUMMARY, DataSummaryPreset(), window, reference, {"numerical_columns": list(window)}
+            roles = {"numerical_columns": compared}
+            yield _Page(DRIFT, [DataDriftPreset()], window[compared], reference[compared], roles)
+    yield _Page(SUMMARY, [DataSummaryPreset()], window, reference, {"numerical_columns": list(window)})
     if asked.task is not None:
         yield from _quality(asked, asked.task)
+    ranking = ranking_report(asked.lists) if asked.lists is not None else None
+    if ranking is not None:
+        # nothing beside it: what the model was judged on was liked, and never shown
+        yield _Page(RANKING, ranking.metrics, ranking.rows, None, ranking.roles, ranking.more)
 
 
-def _quality(
-    asked: Asked, task: Task
-) -> Iterator[tuple[str, Any, "pd.DataFrame", "pd.DataFrame | None", dict[str, Any]]]:
+def _quality(asked: Asked, task: Task) -> Iterator[_Page]:
     """The report on what labels say of the outputs, where enough of them have arrived."""
     from evidently import BinaryClassification, Regression
     from evidently.presets import ClassificationPreset, RegressionPreset
@@ -108,10 +127,10 @@ def _quality(
     reference = _judged(asked, task, asked.reference) if asked.reference is not None else None
     if task == "classification":
         roles = BinaryClassification(target=_LABEL, prediction_probas=asked.output, pos_label=1)
-        yield task, ClassificationPreset(), window, reference, {"classification": [roles]}
+        yield _Page(task, [ClassificationPreset()], window, reference, {"classification": [roles]})
     else:
         measured = Regression(target=_LABEL, prediction=asked.output)
-        yield task, RegressionPreset(), window, reference, {"regression": [measured]}
+        yield _Page(task, [RegressionPreset()], window, reference, {"regression": [measured]})
 
 
 def _columns(asked: Asked, rows: Rows) -> "pd.DataFrame":
@@ -164,17 +183,13 @@ def _coarse(values: Array, like: Array) -> Array:
     return np.round(np.clip(finite, -_LARGEST, _LARGEST), decimals)
 
 
-def _run(
-    preset: Any,
-    window: "pd.DataFrame",
-    reference: "pd.DataFrame | None",
-    roles: dict[str, Any],
-    first: datetime,
-    name: str,
-) -> "Snapshot":
+def _run(page: _Page, first: datetime) -> "Snapshot":
     from evidently import DataDefinition, Dataset, Report
 
-    known = partial(Dataset.from_pandas, data_definition=DataDefinition(**roles))
+    known = partial(Dataset.from_pandas, data_definition=DataDefinition(**page.roles))
+    beside = None if page.reference is None else known(page.reference)
+    more = {name: known(rows) for name, rows in page.more.items()}
     # the report itself holds nothing: what was found is in the snapshot that the run returns
-    beside = None if reference is None else known(reference)
-    return Report([preset]).run(known(window), beside, timestamp=first, name=f"{named(first)} {name}")
+    return Report(page.metrics).run(
+        known(page.window), beside, more, timestamp=first, name=f"{named(first)} {page.name}"
+    )

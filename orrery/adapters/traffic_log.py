@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Row, Select, select
 
 from orrery.adapters.prediction_log import LogReader, labels, predictions, with_latest_label
@@ -83,13 +84,19 @@ class TrafficLog(LogReader):
             sample=_sample([mine[place] for place in independent], watching),
         )
 
-    def said(self, use_case: str, first: datetime, last: datetime) -> tuple[list[str], list[str]]:
-        """The answers to events of [first, last) and all feedback to them, JSON, each in the order it was logged."""
+    def said(
+        self, use_case: str, first: datetime, last: datetime, told_as: type[BaseModel]
+    ) -> tuple[list[Mapping[str, Any]], list[BaseModel]]:
+        """The answers to events of [first, last) and all feedback to them, each in the order it was logged."""
         asked, told, inside = predictions.c, labels.c, _inside(use_case, first, last)
         same = (told.use_case == asked.use_case) & (told.identity == asked.identity)
         answers = self._rows(select(asked.answer).where(*inside).order_by(asked.sequence))
         feedback = select(told.feedback).select_from(predictions.join(labels, same)).where(*inside)
-        return [row.answer for row in answers], [row.feedback for row in self._rows(feedback.order_by(told.sequence))]
+        events = self._rows(feedback.order_by(told.sequence))
+        return (
+            [json.loads(row.answer) for row in answers],
+            [told_as.model_validate_json(row.feedback) for row in events],
+        )
 
     def sample(self, use_case: str, first: datetime, last: datetime, most: int) -> Sequence[Row[Any]]:
         """At most `most` answers to events of [first, last), drawn at random; the same ones each time it is asked.

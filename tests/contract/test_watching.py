@@ -30,6 +30,14 @@ def test_drift_can_be_sustained(case):
     assert watching.window.total_seconds() > 0
 
 
+def test_lists_of_no_answers_are_none(case):
+    watching = case.training.watching
+    assert watching.popularity is None or watching.impressions is not None
+    if watching.impressions is None:
+        pytest.skip("its answers are no lists")
+    assert {len(values) for values in vars(watching.impressions([], [])).values()} == {0}
+
+
 def test_what_says_the_time_is_an_input(case):
     assert set(case.training.watching.calendar) <= set(case.serving.feature_names)
 

@@ -24,7 +24,7 @@ from orrery.bundle import MANIFEST, Bundle
 from orrery.moments import micros
 from orrery.reference import Rows
 from orrery.settings import PrefectSettings
-from orrery.watching import Quality, Watched, Watching
+from orrery.watching import Impressions, Quality, Watched, Watching
 
 DAY = timedelta(days=1)
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -78,8 +78,8 @@ class Platform:
             "request": "{}", "features": json.dumps({"x": place / 7}), "sources": "{}", "outputs": "{}", "answer": "{}",
         }  # fmt: skip
 
-    def make(self):
-        return reporting.make(TOY, self.engine, self.configured, NOW)
+    def make(self, case=TOY):
+        return reporting.make(case, self.engine, self.configured, NOW)
 
     def pages(self, number):
         place = f"reports/{START + number * DAY:%Y%m%dT%H%M%SZ}"
@@ -140,6 +140,32 @@ def test_the_pages_lie_beside_the_run_that_answered(platform):
     platform.configured = platform.configured.model_copy(update={"watch": none})
     assert platform.make() is None
     assert not platform.workspace()
+
+
+def listed_two_by_two(answers, feedback):
+    """Answers as lists of two items, and so much feedback as took the first of its list."""
+    rows = np.arange(2 * len(answers))
+    return Impressions(rows // 2, rows % 7, rows % 2 + 1, (rows % 2 == 0) & (rows // 2 < len(feedback)))
+
+
+@pytest.mark.slow
+def test_answers_that_are_lists_have_a_page_of_their_own(platform):
+    folders = []
+    watching = Watching(
+        rows=20,
+        impressions=listed_two_by_two,
+        popularity=lambda folder: (folders.append((folder / MANIFEST).is_file()), (np.arange(9), np.ones(9)))[1],
+    )
+    lists = replace(CASE, training=replace(CASE.training, watching=watching))
+    platform.day(0)
+    assert platform.make(lists).pages == ("data-drift.html", "data-summary.html"), "nothing was taken"
+    platform.day(0, maturity=1)
+    made = platform.make(lists)
+    assert made.pages == ("data-drift.html", "data-summary.html", "ranking.html")
+    assert platform.pages(0) == set(made.pages)
+    assert platform.log.newest() == [made]
+    assert f"{made.window} ranking" in {run.name for run in platform.workspace()}
+    assert folders == [True, True], "of the bundle that answered"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What the watch says of lists: nothing while they are as they were, and what became of them where they are not."""
 
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -8,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orrery.adapters.evidently_ranking import Lists
+from orrery.adapters.evidently_reports import Asked, write_reports
+from orrery.reference import Rows
 from usecases.recommendation.requests import RecommendationFeedback
-from usecases.recommendation.watched import measures, shown
+from usecases.recommendation.test_recommendation_serving import MODEL
+from usecases.recommendation.test_recommendation_simulator import served
+from usecases.recommendation.watched import impressions, measures, popularity, shown
 
 AT = datetime(2016, 9, 1, tzinfo=UTC)
 ITEMS, WINDOWS = 200, 300
@@ -65,7 +71,10 @@ def test_lists_that_end_early_and_a_week_of_one_user_are_no_error():
 def answer(request, items):
     return {
         "request_id": request, "degraded": False, "policy": {"catalogue": 8},
-        "items": [{"item_id": item, "explored": False, "promoted": False, "source": "ease"} for item in items],
+        "items": [
+            {"item_id": item, "rank": rank, "explored": False, "promoted": False, "source": "ease"}
+            for rank, item in enumerate(items, 1)
+        ],
     }  # fmt: skip
 
 
@@ -93,3 +102,44 @@ def test_the_list_whose_first_items_are_taken_is_the_best(taken):
     feedback = [told("a", item) for item in taken]
     best = shown([answer("a", sorted(range(1, 11), key=lambda item: item not in taken))], feedback)["shown_ndcg"]
     assert shown([answer("a", range(1, 11))], feedback)["shown_ndcg"] <= best == pytest.approx(1.0)
+
+
+def test_each_answer_is_a_list_of_its_own_and_a_sent_again_one_is_none():
+    answers = [answer("a", [1, 2]), answer("b", [1, 3]), answer("b", [1, 3])]
+    found = impressions(answers, [told("b", 3), told("a", 2, "impression"), told("a", 9)])
+    rows = zip(found.lists.tolist(), found.ranks.tolist(), found.items.tolist(), found.taken.tolist(), strict=True)
+    assert list(rows) == [("a", 1, 1, False), ("a", 2, 2, False), ("b", 1, 1, False), ("b", 2, 3, True)]
+    nothing = impressions([], [])
+    assert {len(each) for each in vars(nothing).values()} == {0}
+
+
+def test_what_is_popular_is_read_from_the_bundle_that_answered(tmp_path):
+    MODEL.catalogue.save(tmp_path)
+    items, likes = popularity(tmp_path)
+    np.testing.assert_array_equal(items, MODEL.catalogue.ids)
+    np.testing.assert_array_equal(likes, MODEL.catalogue.likes)
+
+
+@pytest.mark.slow
+def test_the_page_says_of_lists_what_the_watch_says_and_names_nobody(tmp_path):
+    def large(number):
+        return 9_000_000 + 7 * number
+
+    log = served(150, 0.1, prefix="asked-of-", k=10)
+    for each in log.answers:
+        each["user_id"] = large(each["user_id"])
+        each["items"] = [item | {"item_id": large(item["item_id"])} for item in each["items"]]
+    feedback = [event.model_copy(update={"item_id": large(event.item_id)}) for event in log.feedback]
+    watched = shown(log.answers, feedback)
+    lists = Lists(impressions(log.answers, feedback), (large(MODEL.catalogue.ids), MODEL.catalogue.likes))
+    rows = Rows(np.zeros((9, 1)), np.arange(9.0), np.ones(9))
+    found = write_reports(Asked(("x",), "score", None, rows, None, AT, lists), tmp_path, 20_000_000)
+
+    said = {each["metric_name"].partition("(")[0]: each["value"] for each in found.found[-1].dict()["metrics"]}
+    assert list(said["NDCG"]["value"].values())[-1] == pytest.approx(watched["shown_ndcg"])
+    assert list(said["PrecisionTopK"]["value"].values())[-1] == pytest.approx(watched["ctr"])
+    page = (tmp_path / "ranking.html").read_text()
+    assert f"{watched['shown_coverage']:.4f}".rstrip("0") in re.findall(r"\d\.\d+", page)
+    known = {str(large(number)) for number in (*range(200), *MODEL.catalogue.ids.tolist())}
+    assert not known & set(re.findall(r"\d+", page))
+    assert "asked-of-" not in page

@@ -18,7 +18,7 @@ from usecases.recommendation.requests import RecommendationFeedback, Recommendat
 from usecases.recommendation.simulator import online, react
 from usecases.recommendation.source import SOURCES, describe, validate
 from usecases.recommendation.tables import asked, features, history, inputs
-from usecases.recommendation.watched import SAMPLED, measures, shown
+from usecases.recommendation.watched import SAMPLED, impressions, measures, popularity, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,5 +90,7 @@ training = Training(
         sampled=SAMPLED,
         unit="user_history",
         answered=shown,
+        impressions=impressions,
+        popularity=popularity,
     ),
 )

@@ -5,6 +5,7 @@ rules, promotions and chance, which what the model was judged on had not seen.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 
 from orrery.two_samples import divergence, mean_above, repeated
 from orrery.usecase import Array
-from orrery.watching import Measure, Sample
+from orrery.watching import Impressions, Measure, Sample
+from usecases.recommendation.catalogue import ITEMS
 from usecases.recommendation.metrics import ndcg
 from usecases.recommendation.simulator import online, rewarded
 
@@ -47,6 +49,23 @@ def shown(answers: Sequence[Mapping[str, Any]], feedback: Sequence[BaseModel]) -
     gains = [ndcg(np.array([each]), np.array([int(sum(each))]))[0] for each in taken.values() if any(each)]
     mean = {"shown_ndcg": float(np.mean(gains))} if gains else {}
     return {"ctr": served["ctr"], "shown_coverage": served["coverage"], **mean}
+
+
+def impressions(answers: Sequence[Mapping[str, Any]], feedback: Sequence[BaseModel]) -> Impressions:
+    """Each answer as a list, its items as they were shown, and whether each was clicked or bought there."""
+    rows = [(answer["request_id"], shown, reward) for answer, shown, reward in rewarded(answers, feedback)]
+    return Impressions(
+        lists=np.array([request for request, *_ in rows], np.str_),
+        items=np.array([shown["item_id"] for _, shown, _ in rows], np.int64),
+        ranks=np.array([shown["rank"] for _, shown, _ in rows], np.int64),
+        taken=np.array([reward for *_, reward in rows]) > 0,
+    )
+
+
+def popularity(folder: Path) -> tuple[Array, Array]:
+    """The items of the bundle in a folder, ids and likes until its training ended, both int64 of shape (n,)."""
+    table = np.load(folder / ITEMS, allow_pickle=False)
+    return table["id"], table["likes"]
 
 
 def _groups(sample: Sample) -> Array:
