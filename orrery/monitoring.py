@@ -15,6 +15,7 @@ from orrery.moments import EPOCH
 from orrery.quality import estimated, parted
 from orrery.two_samples import thinned
 from orrery.usecase import Array, Case, Progress, silent
+from orrery.valuing import valued
 from orrery.watching import ColumnDrift, Measure, Quality, Sample, State, Watched, Watching
 
 Manifests = Callable[[str, str], Manifest]
@@ -187,12 +188,12 @@ def _quality(case: Case, about: Watched, seen: Traffic, traffic: TrafficLog, bef
 
 
 def _answered(case: Case, about: Watched, traffic: TrafficLog) -> Mapping[str, float]:
-    """What the whole answers were worth, by all feedback to them."""
+    """What the whole answers were worth, by all feedback to them, and what another policy's would have been."""
     watching = case.training.watching
     if watching.answered is None:
         return {}
     said = traffic.said(case.name, about.first, about.last, case.serving.feedback)
-    return watching.answered(*said)
+    return {**watching.answered(*said), **valued(case, about, said, traffic)}
 
 
 def row(window: Watched) -> dict[str, object]:

@@ -83,6 +83,10 @@ class Watching:
     """answers, all feedback to them -> what was shown, where answers are lists"""
     popularity: "Callable[[Path], tuple[Array, Array]] | None" = None
     """a bundle's folder -> the items that its model knows, and how often each had been taken, both of shape (n,)"""
+    target: str | None = None
+    """a policy whose value is estimated from what was served, by a name that `Training.off_policy` knows"""
+    pooled: int = 1
+    """windows that such an estimate is made of, at most: it takes no more than it needs"""
     estimate: bool = False
     """whether the watched output is an estimate of the label, in the label's own unit"""
     calendar: tuple[str, ...] = ()

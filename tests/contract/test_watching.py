@@ -30,6 +30,16 @@ def test_drift_can_be_sustained(case):
     assert watching.window.total_seconds() > 0
 
 
+def test_what_the_watch_is_to_value_can_be_valued(case):
+    training = case.training
+    assert training.watching.pooled >= 1
+    if training.watching.target is None:
+        pytest.skip("no other policy's value is asked for")
+    assert training.watching.answered is not None, "without it whole answers are not read"
+    columns = training.off_policy([], [], training.watching.target)
+    assert {len(values) for values in columns.values()} == {0}
+
+
 def test_lists_of_no_answers_are_none(case):
     watching = case.training.watching
     assert watching.popularity is None or watching.impressions is not None

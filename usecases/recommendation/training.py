@@ -92,5 +92,7 @@ training = Training(
         answered=shown,
         impressions=impressions,
         popularity=popularity,
+        target="greedy",
+        pooled=4,
     ),
 )
