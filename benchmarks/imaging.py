@@ -89,7 +89,7 @@ def _films(request: SourceRequest, report: Progress) -> "tuple[pd.DataFrame, Win
     training = usecases.training(NAME)
     raw = training.validate(training.sources[request.source](request, report))
     table = training.features(raw)["film_features"]
-    names = list(usecases.serving(NAME).feature_names)
+    names = list(usecases.serving(NAME).logged)
     rows = raw.assign(**{name: table[name].to_numpy() for name in names})
     last = raw[training.moment].max().to_pydatetime()
     return rows, Window(last + LABEL_DELAY, training.train_days)

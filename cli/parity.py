@@ -1,7 +1,7 @@
 """`orrery parity`: what models saw of served events against what the feature store computes offline."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,7 @@ def parity(
 ) -> None:
     """Compare the features that models saw with those of the same events offline: counts exactly, the rest to float32.
 
+    So are tags, what is logged beside the features, unless the store or one of the answers is older than they are.
     Answers that rules alone gave have nothing to compare. Exit status 1: something differs, or there is nothing.
 
     Example: orrery parity fraud --from 2018-09-12 --to 2018-09-13
@@ -41,29 +42,35 @@ def parity(
 def compared(
     configured: Settings, use_case: str, first: datetime, last: datetime, only: Collection[str] | None = None
 ) -> "Parity":
-    """The served events of [first, last), `only` those of these identities, against their offline rows."""
+    """The served events of [first, last), `only` those of these identities, against their offline rows.
+
+    Tags are compared where the store and every event have them: what is older than they are has none.
+    """
     from orrery.adapters.feature_store import FeatureStore
     from orrery.building import rows_between
     from orrery.parity import compare
     from orrery.preparation import current
 
     case = usecases.case(use_case)
+    serving = case.serving
     rows = rows_between(case, current(use_case, configured), first, last, FeatureStore(configured))
     offline = rows.set_index(case.training.identity)
-    inputs = [row for row in seen(configured, use_case, first, last) if only is None or row[0] in only]
-    return compare(inputs, offline, case.serving.feature_names)
+    said = [row for row in seen(configured, use_case, first, last) if only is None or row[0] in only]
+    tags = [tag for tag in serving.tags if tag in offline and all(tag in values for _, values in said)]
+    names = [*serving.feature_names, *tags]
+    return compare(((who, [values[name] for name in names]) for who, values in said), offline, names)
 
 
-def seen(configured: Settings, use_case: str, first: datetime, last: datetime) -> Iterator[tuple[str, list[float]]]:
-    """Identity and model inputs of events of that time, as the prediction log has them."""
+def seen(
+    configured: Settings, use_case: str, first: datetime, last: datetime
+) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Identity, named inputs and tags of events of that time, as the prediction log has them."""
     from orrery.adapters.database import open_database
     from orrery.adapters.prediction_log import LogReader
 
-    names = usecases.serving(use_case).feature_names
     log, sequence = LogReader(open_database(configured.log_url, configured.log.durable)), 0
     while page := log.since(use_case, sequence):
         sequence = page[-1].sequence
         for record in (each.record for each in page):
             if record.features is not None and micros(first) <= record.event_time < micros(last):
-                values = json.loads(record.features)
-                yield record.identity, [values[name] for name in names]
+                yield record.identity, json.loads(record.features)

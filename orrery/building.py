@@ -16,7 +16,7 @@ from orrery.errors import OrreryError
 from orrery.lifecycle import Candidate, Snapshot
 from orrery.provenance import code_hash, git_commit, lock_hash, training_key
 from orrery.settings import Settings
-from orrery.usecase import Array, Budget, Case, Fitted, Progress, Split, Window, silent
+from orrery.usecase import Array, Budget, Case, Fitted, Outputs, Progress, Split, Window, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +193,7 @@ def work_folder(settings: Settings, use_case: str, key: str) -> Path:
 def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: Fitted, settings: Settings) -> Bundle:
     """Write the manifest. Its reference is what came while the rows it is judged on did, unless that is little."""
     from orrery.adapters.model_server import load_model
-    from orrery.reference import Rows, golden_rows, importances, reference_histograms, reference_samples
+    from orrery.reference import Rows, golden_rows, importances, reference_histograms
 
     names = list(case.serving.feature_names)
     moments = split.train[case.training.moment]
@@ -225,11 +225,18 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     enough = inputs if len(apart) >= case.training.watching.rows else learned[names].to_numpy(np.float32)
     known = {
         "reference": reference_histograms(enough, names, seen),
-        "samples": reference_samples(inputs, names, seen, case.training.watching.sampled),
+        "samples": _samples(case, usual.iloc[apart], seen),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),
     }
     return Bundle.write(fitted.folder, about | known)
+
+
+def _samples(case: Case, rows: "pd.DataFrame", outputs: Outputs) -> dict[str, list[Any]]:
+    from orrery.reference import reference_samples
+
+    logged, sampled = case.serving.logged, case.training.watching.sampled
+    return reference_samples(rows[list(logged)].to_numpy(np.float32), logged, outputs, sampled)
 
 
 def _independent(case: Case, rows: "pd.DataFrame") -> Array:

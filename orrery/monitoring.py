@@ -140,11 +140,12 @@ def compared(
 
 
 def measured(watching: Watching, manifest: Manifest, window: Sample) -> tuple[Measure, ...]:
-    """What the use case measures by itself; nothing where the model kept no rows for it, or the log has none."""
-    reference = {name: np.asarray(rows) for name, rows in manifest.samples.items()}
-    if watching.measures is None or not set(watching.sampled) <= reference.keys() & window.keys():
+    """What the use case measures by itself of what both sides have: an older model kept less, an older log has less."""
+    both = [name for name in watching.sampled if name in window and name in manifest.samples]
+    if watching.measures is None or not both:
         return ()
-    return tuple(watching.measures(thinned(window), reference))
+    reference = {name: np.asarray(manifest.samples[name]) for name in both}
+    return tuple(watching.measures(thinned({name: window[name] for name in both}), reference))
 
 
 def _apart(measures: Sequence[Measure]) -> Iterator[str]:

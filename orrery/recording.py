@@ -3,7 +3,7 @@
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -113,7 +113,7 @@ def record(use_case: str, serving: Serving, work: Work, answer: Answer, now: dat
         rules_version=str(work.rules["version"]),
         score=score if score is not None and math.isfinite(score) else None,
         request=work.request.model_dump_json(),
-        features=_named(serving.feature_names, work.inputs),
+        features=_named(serving, work),
         sources=_sources(work),
         outputs=json.dumps(outputs) if served else None,
         answer=answer.model_dump_json(),
@@ -124,10 +124,11 @@ def _is_small(values: Array) -> bool:
     return values.ndim == 1 or (values.ndim == 2 and values.shape[1] <= _FEW)
 
 
-def _named(names: Sequence[str], inputs: Array | None) -> str | None:
-    if inputs is None:
+def _named(serving: Serving, work: Work) -> str | None:
+    if work.inputs is None:
         return None
-    return json.dumps(dict(zip(names, inputs[: len(names)].tolist(), strict=True)))
+    features, tags = work.inputs[: len(serving.feature_names)], serving.tagged(work.request)
+    return json.dumps(dict(zip(serving.logged, [*features.tolist(), *tags.tolist()], strict=True)))
 
 
 def _sources(work: Work) -> str:

@@ -79,6 +79,19 @@ def divergence(feature: str, method: str, window: Array, reference: Array) -> Me
     return permuted(feature, method, len(window), len(reference), statistic)
 
 
+def unseen(feature: str, method: str, window: Array, reference: Array) -> Measure:
+    """The share of the window's counts in groups of which the reference has none; counts of shape (n, groups) each."""
+    counts = np.concatenate([window, reference]).astype(np.float64)
+    whole = counts.sum(axis=0)
+
+    def statistic(divisions: Array) -> Array:
+        inside = divisions @ counts
+        found: Array = (inside * (inside == whole)).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
+        return found
+
+    return permuted(feature, method, len(window), len(reference), statistic)
+
+
 def repeated(feature: str, method: str, window: Array, reference: Array) -> Measure:
     """Of the places in the window's lists, ids of shape (n, k) each, -1 beyond their end, the share that holds an item
     which fills another one too: the fewer items are listed for all, the higher it is."""
@@ -94,6 +107,12 @@ def repeated(feature: str, method: str, window: Array, reference: Array) -> Meas
         return found
 
     return permuted(feature, method, len(window), len(reference), statistic)
+
+
+def by_kind(*samples: Array) -> tuple[Array, ...]:
+    """Numbers that name a kind, shape (n,) each -> 1 for each row's kind of all there are, else 0, shape (n, kinds)."""
+    kinds = np.unique(np.concatenate(samples))
+    return tuple((sample[:, None] == kinds).astype(np.int64) for sample in samples)
 
 
 def _squares(points: Array) -> Array:

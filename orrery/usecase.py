@@ -221,6 +221,10 @@ class Serving:
     deadline_ms: int
     monitored_output: str = "score"
     """the output whose distribution is watched"""
+    tags: tuple[str, ...] = ()
+    """what is known of an event that no model gets: logged, stored and watched beside the features"""
+    tagged: Callable[[BaseModel], Array] = lambda _: np.empty(0, np.float32)
+    """request -> float32, one finite value a name of `tags`, in that order"""
     subject: Callable[[BaseModel], str] = lambda _: ""
     """what of the event a feedback is about, where one event can have several; the latest of each subject counts"""
     objection: Callable[[BaseModel, Mapping[str, Any] | None], str | None] = lambda *_: None
@@ -235,6 +239,11 @@ class Serving:
     """endpoints of its own, beside or instead of the usual two"""
     paths: tuple[str, ...] = ()
     """where these lie when not under /v1/<use case>"""
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """What the log and the feature store have of an event by name: features, then tags."""
+        return (*self.feature_names, *self.tags)
 
 
 # --- training -----------------------------------------------------------------------------------

@@ -72,9 +72,10 @@ class Watching:
     probability: bool = False
     """whether the watched output is the probability that the label is 1: quality can then be estimated before labels"""
     measures: Callable[[Sample, Sample], Sequence[Measure]] | None = None
-    """rows of `sampled` of a window, and of what the model was judged on -> how far they are apart"""
+    """rows of a window, and of what the model was judged on, each of those of `sampled` that both have -> how far they
+    are apart; nothing of what is lacking"""
     sampled: tuple[str, ...] = ()
-    """features and outputs of a few values a row, of which rows are kept with the model"""
+    """features, tags and outputs of a few values a row, of which rows are kept with the model"""
     unit: str | None = None
     """the view whose entity asks, where answers to one are alike: its first row of a window alone is compared"""
     answered: "Callable[[Sequence[Mapping[str, Any]], Sequence[BaseModel]], Mapping[str, float]] | None" = None

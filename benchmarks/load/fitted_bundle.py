@@ -43,7 +43,7 @@ def fitted(use_case: str, settings: Settings, progress: Progress, *, sample: boo
 
 
 def _with_features(use_case: str, raw: "pd.DataFrame") -> "pd.DataFrame":
-    names, identity = usecases.serving(use_case).feature_names, usecases.training(use_case).identity
+    names, identity = usecases.serving(use_case).logged, usecases.training(use_case).identity
     tables = usecases.training(use_case).features(raw)
     view = next(table for table in tables.values() if set(names) <= set(table.columns))
     kept = raw.drop(columns=[name for name in names if name in raw])

@@ -40,7 +40,7 @@ class Traffic:
     independent: Array
     """places among the m rows: of each unit's the first, where answers to one are alike; else all"""
     sample: Sample
-    """of those of the independent rows that have all that the use case asks for"""
+    """of what the use case asks for all that any independent row has, and of these rows those that have it all"""
 
 
 class TrafficLog(LogReader):
@@ -160,12 +160,13 @@ def _inputs(rows: Sequence[Row[Any]], names: Sequence[str]) -> Array:
 
 
 def _sample(rows: Sequence[Row[Any]], watching: Watching) -> Sample:
-    """Empty where nothing is asked for, or no row has it all, in numbers."""
+    """Empty where nothing is asked for, or no row has in numbers all that any has: older rows may all lack a name."""
     if not watching.sampled:
         return {}
     said = [json.loads(row.features) | json.loads(row.outputs or "{}") for row in rows]
-    whole = [each for each in said if all(_is_number(each.get(name)) for name in watching.sampled)]
-    return {name: np.array([each[name] for each in whole]) for name in watching.sampled} if whole else {}
+    names = [name for name in watching.sampled if any(_is_number(each.get(name)) for each in said)]
+    whole = [each for each in said if all(_is_number(each.get(name)) for name in names)]
+    return {name: np.array([each[name] for each in whole]) for name in names} if whole else {}
 
 
 def _is_number(value: Any) -> bool:

@@ -160,8 +160,8 @@ def replayed(settings, monkeypatch) -> tuple[Story, SimpleNamespace, pd.DataFram
 
 def test_parity_of_all_that_was_sent(replayed, monkeypatch):
     story, script, offline = replayed
-    width = len(offline.columns) - 1
-    seen = [(str(n), [value] * width) for n, value in zip((1, 2, 3), (1.0, 2.5, 3.0), strict=True)]
+    names = list(offline.columns[1:])
+    seen = [(str(n), dict.fromkeys(names, value)) for n, value in zip((1, 2, 3), (1.0, 2.5, 3.0), strict=True)]
     monkeypatch.setattr("cli.parity.seen", lambda *_: seen)
     assert story.parity(script, 0) == {"rows": 3, "mismatches": 0}
 
@@ -170,6 +170,6 @@ def test_parity_of_all_that_was_sent(replayed, monkeypatch):
     with pytest.raises(ParityBroken, match="3 were sent"):
         story.parity(script, 0)
 
-    monkeypatch.setattr("cli.parity.seen", lambda *_: [*seen[:2], ("3", [4.0] * width)])
+    monkeypatch.setattr("cli.parity.seen", lambda *_: [*seen[:2], ("3", dict.fromkeys(names, 4.0))])
     with pytest.raises(ParityBroken, match="1 of 3 rows differ"):
         story.parity(script, 0)

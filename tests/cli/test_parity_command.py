@@ -1,6 +1,7 @@
 """`orrery parity`: the log's features against the offline ones, in a window of event time."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -69,6 +70,39 @@ def test_an_event_that_the_data_do_not_know_is_counted(logged, capfd):
     logged([served("1", 1.0), served("77", 1.0)])
     code, found = told(capfd)
     assert (code, found["mismatches"], found["unknown"]) == (1, 1, 1)
+
+
+@pytest.fixture
+def tagged(monkeypatch):
+    """The use case has a tag; offline it is 7 of every event."""
+    offline = pd.DataFrame({usecases.training(NAME).identity: [1, 2], **{name: [1.0, 2] for name in FEATURES}})
+    monkeypatch.setattr("orrery.building.rows_between", lambda *_: offline.assign(room=7.0))
+    whole = usecases.case(NAME)
+    case = replace(whole, serving=replace(whole.serving, tags=("room",)))
+    monkeypatch.setattr(usecases, "case", lambda _: case)
+
+
+def with_tag(identity, value, room):
+    return served(identity, value, features=json.dumps(dict.fromkeys(FEATURES, value) | {"room": room}))
+
+
+def test_tags_are_compared_too(logged, tagged, capfd):
+    logged([with_tag("1", 1.0, 7.0), with_tag("2", 2.0, 8.0)])
+    code, found = told(capfd)
+    assert (code, found["mismatches"], found["features"]) == (1, 1, {"room": 1})
+
+
+def test_tags_of_a_log_that_is_older_than_they_are_are_not_compared(logged, tagged, capfd):
+    logged([served("1", 1.0), with_tag("2", 2.0, 8.0)])
+    code, found = told(capfd)
+    assert (code, found["rows"], found["mismatches"]) == (0, 2, 0)
+
+
+def test_tags_that_a_store_of_before_does_not_have_are_not_compared(logged, tagged, capfd, monkeypatch):
+    offline = pd.DataFrame({usecases.training(NAME).identity: [1], **{name: [1.0] for name in FEATURES}})
+    monkeypatch.setattr("orrery.building.rows_between", lambda *_: offline)
+    logged([with_tag("1", 1.0, 8.0)])
+    assert told(capfd)[0] == 0
 
 
 def test_nothing_to_compare_is_no_success(logged, capfd):

@@ -42,8 +42,8 @@ class Case:
     def rows(self) -> pd.DataFrame:
         """Raw rows with their model inputs, in event order."""
         view = next(table for table in self.tables.values() if set(self.serving.feature_names) <= set(table.columns))
-        extra = [*self.serving.feature_names, self.training.identity]
-        known = [name for name in self.serving.feature_names if name in self.raw.columns]
+        extra = [*self.serving.logged, self.training.identity]
+        known = [name for name in self.serving.logged if name in self.raw.columns]
         return self.raw.drop(columns=known).merge(view[extra], on=self.training.identity, validate="1:1")
 
 

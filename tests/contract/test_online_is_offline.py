@@ -1,4 +1,4 @@
-"""Offline and online give the same inputs, row by row, labels included."""
+"""Offline and online give the same inputs and tags, row by row, labels included."""
 
 from datetime import datetime
 
@@ -11,12 +11,13 @@ SERVED = 2_000
 
 
 def serve(case, store, events):
-    """Send events in order through the online half; inputs by identity."""
+    """Send events in order through the online half; named inputs and tags by identity."""
     serving, asked, inputs = case.serving, {}, {}
     for _, kind, event in events:
         if kind == "predict":
             stored = store.read(serving.keys(event))
-            inputs[serving.identity(event)] = serving.features(stored, event)[: len(serving.feature_names)]
+            named = serving.features(stored, event)[: len(serving.feature_names)]
+            inputs[serving.identity(event)] = np.concatenate([named, serving.tagged(event)])
             store.write(serving.learn(event, stored))
             asked[serving.identity(event)] = event
         else:
@@ -28,7 +29,7 @@ def serve(case, store, events):
 
 def offline(case):
     rows = case.rows
-    values = rows[list(case.serving.feature_names)].to_numpy(np.float32)
+    values = rows[list(case.serving.logged)].to_numpy(np.float32)
     return dict(zip(rows[case.training.identity].astype(str), values, strict=True))
 
 

@@ -49,6 +49,13 @@ def test_an_empty_store_still_gives_inputs(case, store):
     assert np.isfinite(inputs).all()
 
 
+def test_tags_have_a_number_each_and_a_name_that_no_feature_has(case):
+    serving, tags = case.serving, case.serving.tagged(case.serving.example)
+    assert (tags.dtype, tags.shape) == (np.float32, (len(serving.tags),))
+    assert np.isfinite(tags).all()
+    assert len(set(serving.logged)) == len(serving.logged)
+
+
 def test_the_fallback_is_honest(case):
     asked = Asked(case.serving.example, (), case.serving.default_rules, {})
     answer = case.serving.fallback(asked, None)

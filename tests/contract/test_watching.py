@@ -59,6 +59,14 @@ def test_what_is_measured_has_rows_and_its_unit_is_read_with_every_request(case)
         assert watching.unit in {key.view for key in serving.keys(serving.example)}
 
 
+def test_what_neither_side_has_is_not_measured(case):
+    """A bundle or a log may be older than what is asked for."""
+    measures = case.training.watching.measures
+    if measures is None:
+        pytest.skip("it measures nothing by itself")
+    assert not measures({}, {})
+
+
 @pytest.fixture
 def learning(case):
     """A training that learns from what was served."""

@@ -354,6 +354,32 @@ def test_nothing_is_measured_where_the_model_kept_no_rows_or_the_log_has_none(lo
         assert (window.state, window.measures) == ("stable", ())
 
 
+def apart(window, reference):
+    return [mean_above(name, "mean", window[name], reference[name]) for name in ("doubt", "room") if name in window]
+
+
+def test_a_model_or_a_log_from_before_a_value_was_kept_is_measured_by_what_it_has(log):
+    watching = replace(TOY.training.watching, measures=apart, sampled=("doubt", "room"))
+    case = replace(TOY, training=replace(TOY.training, watching=watching))
+    newer = MANIFEST.model_copy(update={"samples": {"doubt": [0.0, 1.0] * 250, "room": [3.0, 4.0] * 250}})
+    log.day(0, outputs='{"doubt": 0.5}')
+    log.day(1, outputs='{"doubt": 0.5}', features='{"x": 0.0, "room": 9.0}')
+    found = [
+        [each.feature for each in judge(case, START + number * DAY, log.traffic, lambda *_, of=kept: of).measures]
+        for number in (0, 1)
+        for kept in (SAMPLED, newer)
+    ]
+    assert found == [["doubt"], ["doubt"], ["doubt"], ["doubt", "room"]]
+
+
+def test_in_the_window_in_which_a_value_begins_to_be_kept_the_rows_that_have_it_are_the_sample(log):
+    for place, features in enumerate(('{"x": 0.0}', '{"x": 0.0, "room": 4.0}')):
+        log.day(place / 10, rows=1, outputs=f'{{"doubt": {place}.5}}', features=features)
+    watching = replace(MEASURED.training.watching, sampled=("doubt", "room"))
+    sample = log.traffic.between("toy", START, START + DAY, ("x",), watching).sample
+    assert {name: values.tolist() for name, values in sample.items()} == {"doubt": [1.5], "room": [4.0]}
+
+
 def test_of_a_unit_only_its_first_row_is_in_the_sample(log):
     for place, value in enumerate((3.0, 1.0, 2.0)):
         sources = json.dumps({"who": {"entity": 7 if place < 2 else 8}})

@@ -305,6 +305,20 @@ def test_a_payload_is_seen_by_the_model_and_not_logged_and_of_outputs_those_of_f
     assert (json.loads(row.features), json.loads(row.outputs)) == ({"number": 3.0}, {"score": 9.0, "list": [8.0, 9.0]})
 
 
+def test_what_is_known_of_an_event_beside_its_inputs_is_logged_and_no_model_gets_it(predictor):
+    seen = []
+    predictor.serving = replace(
+        SERVING,
+        tags=("room", "weight"),
+        tagged=lambda e: np.array([e.number + 1, -1], np.float32),
+        score=lambda model, rows: seen.append(rows.tolist()) or SERVING.score(model, rows),
+    )
+    predict(predictor, Ask(number=3))
+    (row,) = predictor.log.rows
+    assert seen == [[[3.0]]]
+    assert json.loads(row.features) == {"number": 3.0, "room": 4.0, "weight": -1.0}
+
+
 def test_who_needs_nothing_stored_needs_no_store(predictor):
     predictor.store = Store(error=LogUnavailable("gone"))
     predictor.serving = replace(SERVING, keys=lambda e: ())

@@ -100,6 +100,22 @@ def test_few_rows_are_all_kept_and_an_older_bundle_has_none(tmp_path):
     assert Rows.kept(tmp_path).inputs.tolist() == [[1, 1, 1]]
 
 
+def test_a_bundle_keeps_tags_of_the_rows_it_was_judged_on_and_no_more_inputs_for_them(tmp_path):
+    watching = Watching(rows=10, sampled=("score", "place"))
+    case = replace(
+        CASE, training=replace(CASE.training, watching=watching), serving=replace(CASE.serving, tags=("place",))
+    )
+    rows, window = raw().rename(columns={"seen": "x"}), Window(START + timedelta(days=24), 10)
+    parts = case.training.split(rows.assign(place=rows["id"] + 0.5), window)
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    fitted = case.training.fit(parts, Budget(trials=1, seconds=1), silent, folder)
+    manifest = seal(case, Snapshot("toy", tmp_path, "v", {}), window, parts, fitted, Settings(home=tmp_path)).manifest
+    assert manifest.samples["place"] == parts.test["place"].tolist()
+    assert [feature.name for feature in manifest.features] == ["x"]
+    assert {len(row) for row in manifest.golden.inputs} == {1}
+
+
 def test_where_few_rows_judge_the_sample_is_of_these_and_the_inputs_of_the_training_rows(tmp_path):
     watching = Watching(rows=10_000, sampled=("x", "score"))
     case = replace(CASE, training=replace(CASE.training, watching=watching))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orrery.two_samples import MOST, divergence, mean_above, mmd, permuted, repeated, thinned
+from orrery.two_samples import MOST, by_kind, divergence, mean_above, mmd, permuted, repeated, thinned, unseen
 
 WINDOWS = 300
 LISTS = 10
@@ -32,10 +32,17 @@ def lists(draw, rows, shift=0.0):
     return np.argsort(-(np.log(weights) + draw.gumbel(size=(rows, 300))), axis=1)[:, :LISTS]
 
 
+def makes(draw, rows, shift=0.0):
+    """One of sixty kinds a row, most of them rare; `shift`: how many rows are of one that nobody else is of."""
+    rare = draw.choice(60, rows, p=np.arange(1, 61) ** -1.5 / (np.arange(1, 61) ** -1.5).sum())
+    return np.where(draw.random(rows) < shift, 99, rare)
+
+
 KINDS = {
     "mmd": (mmd, points, 0.6),
     "share": (lambda name, *sides: mean_above(name, "share", *sides), rates, 0.2),
     "divergence": (lambda name, *sides: divergence(name, "jsd", *sides), counts, 0.1),
+    "unseen": (lambda name, *sides: unseen(name, "unseen_share", *by_kind(*sides)), makes, 0.25),
     "repeated": (lambda name, *sides: repeated(name, "repeated", *sides), lists, 0.4),
 }
 
@@ -91,6 +98,13 @@ def test_an_item_that_two_lists_have_fills_two_places_and_none_fills_none():
 
 def test_two_heaps_apart_diverge_by_a_bit():
     assert divergence("x", "jsd", np.array([[4, 0]] * 9), np.array([[0, 4]] * 9)).value == pytest.approx(1.0)
+
+
+def test_what_the_reference_has_none_of_is_counted_and_what_the_window_lacks_is_not():
+    window, reference = np.array([7, 8, 8, 9]), np.array([7, 9, 9, 5, 5])
+    assert [each.tolist() for each in by_kind(window[:2], reference[3:])] == [[[0, 1, 0], [0, 0, 1]], [[1, 0, 0]] * 2]
+    assert unseen("x", "unseen_share", *by_kind(window, reference)).value == pytest.approx(2 / 4)
+    assert unseen("x", "unseen_share", *by_kind(window[:1], reference)).value == 0
 
 
 @given(window=arrays(float, 6, elements=st.floats(0, 1)), reference=arrays(float, 9, elements=st.floats(0, 1)))

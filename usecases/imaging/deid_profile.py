@@ -61,6 +61,8 @@ TIMES = frozenset({"StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"})
 SEQUENCES = frozenset({"ModalityLUTSequence"})
 REWRITTEN = frozenset({"PatientName", "PatientID", "PatientAge", "BodyPartExamined"})
 """written anew: pseudonyms, whole years, CHEST"""
+DEVICE = ("Manufacturer", "ManufacturerModelName")
+"""of which a number is kept, and no text: who wrote them may have written anything"""
 EMPTY = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "PatientBirthDate", "PatientSex",
     "Manufacturer", "SeriesNumber", "InstanceNumber", "BodyPartExamined", "ViewPosition", "PatientOrientation",

@@ -20,7 +20,7 @@ from pydicom.valuerep import DSfloat
 
 from orrery.usecase import Array
 from usecases.imaging import deid_profile as profile
-from usecases.imaging.dicom import BROKEN, VIEW_CODES, age_of, quiet, view_of
+from usecases.imaging.dicom import BROKEN, VIEW_CODES, age_of, device_of, quiet, view_of
 from usecases.imaging.pseudonyms import Pseudonyms
 from usecases.imaging.structure import FileRefused
 
@@ -46,6 +46,8 @@ class Anonymous:
     """whole years, at most 90"""
     sex: str
     view: str
+    device_number: int | None
+    """of make and model, see `devices.number_of`"""
     dataset: Dataset
     """explicit VR little endian, without pixels"""
     steps: tuple[str, ...]
@@ -62,7 +64,7 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> Anonymous:
             raise FileRefused("malformed", "PatientID") from None
         walk = _Walk(pseudonyms, shift)
         clean = walk.cleaned(dataset)
-        age, view = age_of(dataset), view_of(dataset)
+        age, view, device = age_of(dataset), view_of(dataset), device_of(dataset)
     years = None if age is None else min(float(int(age)), float(OLDEST))
     clean.SOPInstanceUID, clean.StudyInstanceUID = pseudonyms.uid(instance), pseudonyms.uid(study)
     clean.PatientName, clean.PatientID = "", name  # a name of one part would not be one (PS3.5 6.2.1)
@@ -82,6 +84,7 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> Anonymous:
         age=years,
         sex=str(clean.PatientSex or "U"),
         view=view,
+        device_number=device,
         dataset=clean,
         steps=walk.steps(),
     )
@@ -116,6 +119,7 @@ class _Walk:
             **dict.fromkeys(profile.UIDS, ("replaced by a keyed hash", lambda value: pseudonyms.uid(str(value)))),
             **dict.fromkeys(profile.SEQUENCES, ("walked", lambda items: Sequence(map(self.cleaned, items)))),
             **dict.fromkeys(profile.REWRITTEN, ("written anew", None)),
+            **dict.fromkeys(profile.DEVICE, ("kept as a number of both, removed", None)),
         }
         """keyword -> what is done, and what makes a new value of the old one; None if that is made elsewhere"""
 

@@ -22,10 +22,11 @@ from pydicom.sr.coding import Code
 
 from orrery.usecase import Array
 from usecases.imaging import decoding, structure
-from usecases.imaging.deid_profile import CLASSES, MODALITIES
+from usecases.imaging.deid_profile import CLASSES, DEVICE, MODALITIES
+from usecases.imaging.devices import number_of
 from usecases.imaging.structure import FileRefused
 
-__all__ = ["FileRefused", "age_of", "levels", "pixels", "quiet", "read", "says_text", "stored", "view_of"]
+__all__ = ["FileRefused", "age_of", "device_of", "levels", "pixels", "quiet", "read", "says_text", "stored", "view_of"]
 
 VIEWS = {"PA": "PA", "AP": "AP"} | dict.fromkeys(("LL", "RL", "LAT", "LATERAL"), "LL")
 VIEW_CODES = {
@@ -135,6 +136,14 @@ def view_of(dataset: Dataset) -> str:
         code = Code(str(item.get("CodeValue")), str(item.get("CodingSchemeDesignator")), "")
         said = next((view for view, codes in VIEW_CODES.items() if code in codes), said)
     return VIEWS.get(said, "U")
+
+
+def device_of(dataset: Dataset) -> int | None:
+    """The number of the make and model that took the film; None if it says neither, or nothing that can be read."""
+    try:
+        return number_of(*(str(dataset.get(word) or "") for word in DEVICE))
+    except BROKEN:
+        return None
 
 
 def says_text(dataset: Dataset) -> bool:

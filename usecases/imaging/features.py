@@ -1,4 +1,4 @@
-"""What is said of a film beside its picture: who it shows, and how the picture is. Watched, not seen by the model."""
+"""What is said of a film beside its picture: who it shows, how the picture is, how it was acquired. Only watched."""
 
 import numpy as np
 
@@ -16,6 +16,8 @@ FEATURES = (
     "entropy",
     "asymmetry",
 )
+TAGS = ("film_rows", "film_columns", "film_device")
+"""how it was acquired: no part of what a model gets, so that models from before they were kept still answer"""
 UNKNOWN = -1.0
 _DARK, _BRIGHT, _BINS = 16, 239, 32
 
@@ -28,9 +30,8 @@ def named(picture: Array, age: float | None, sex: str, view: str) -> Array:
     levels = picture.astype(np.float64) / 255
     counts = np.bincount((picture // (256 // _BINS)).ravel(), minlength=_BINS)
     shares = counts[counts > 0] / picture.size
-    known = age is not None and np.isfinite(age)
     values = (
-        age if known else UNKNOWN,
+        _known(age),
         {"M": 1.0, "F": 0.0}.get(sex, UNKNOWN),
         {"AP": 1.0, "PA": 0.0}.get(view, UNKNOWN),
         levels.mean(),
@@ -44,6 +45,16 @@ def named(picture: Array, age: float | None, sex: str, view: str) -> Array:
     return np.array(values, dtype=np.float32)
 
 
+def tags(rows: float | None, columns: float | None, device: float | None) -> Array:
+    """The tags of one film, float32, shape (tags,): its size as acquired, and the number of the make and model that
+    took it; what is not known, None or NaN, is -1."""
+    return np.array([_known(rows), _known(columns), _known(device)], dtype=np.float32)
+
+
 def inputs(picture: Array, age: float | None, sex: str, view: str) -> Array:
     """What a model gets of one film, float32: the named features, then the 16,384 levels of the picture by rows."""
     return np.concatenate([named(picture, age, sex, view), picture.ravel().astype(np.float32)])
+
+
+def _known(value: float | None) -> float:
+    return UNKNOWN if value is None or not np.isfinite(value) else value

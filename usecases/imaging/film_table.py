@@ -12,15 +12,19 @@ from usecases.imaging.picture import encode, to_picture
 
 ROW = "row"
 """name of the index that carries row numbers of a file, the header counted as row 1"""
+ACQUIRED = ("rows", "columns", "device_number")
+"""columns that say how a film was acquired; data from before they were kept have none of them"""
 COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("film_id", "study_id", "patient_id"), "object"),
     "taken_at": "datetime64[us, UTC]",
     "age": "float64",
-    **dict.fromkeys(("sex", "view", "picture", "mask"), "object"),
+    **dict.fromkeys(("sex", "view"), "object"),
+    **dict.fromkeys(ACQUIRED, "float64"),
+    **dict.fromkeys(("picture", "mask"), "object"),
     "label": "int8",
     **dict.fromkeys(("finding", "origin", "part"), "object"),
 }
-"""column -> type; a mask that is not there is b"", an age that is not known NaN, a finding or part ''"""
+"""column -> type; a mask that is not there is b"", a number that is not known NaN, a finding or part ''"""
 
 
 class DataRefused(OrreryError):

@@ -33,6 +33,8 @@ class Film:
     """whole years, at most 90"""
     sex: str
     view: str
+    device_number: int | None
+    """of make and model, see `devices.number_of`"""
     pixels: Array
     """float32 (rows, columns), bright is dense"""
     picture: Array
@@ -106,6 +108,7 @@ def _film(anonymous: Anonymous, levels: Array, digest: str, *, redacted: bool) -
         age=anonymous.age,
         sex=anonymous.sex,
         view=anonymous.view,
+        device_number=anonymous.device_number,
         pixels=levels,
         picture=picture,
         dataset=anonymous.dataset,

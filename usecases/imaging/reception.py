@@ -179,7 +179,7 @@ def _uids(film: "Film") -> tuple[str, str]:
 
 def _event(film: "Film", now: datetime) -> ImagingRequest:
     """What is asked of a film. The map of what the model looks at always is: the log then has it when it is wanted."""
-    taken = film.taken_at
+    taken, (rows, columns) = film.taken_at, film.pixels.shape
     return ImagingRequest.model_validate(
         {
             "film_id": film.film_id,
@@ -188,6 +188,9 @@ def _event(film: "Film", now: datetime) -> ImagingRequest:
             "age": film.age,
             "sex": film.sex,
             "view": film.view,
+            "rows": rows,
+            "columns": columns,
+            "device_number": film.device_number,
             "picture": base64.b64encode(encode(film.picture)).decode(),
             "flags": film.flags,
             "explain": True,

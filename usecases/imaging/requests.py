@@ -6,12 +6,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from orrery.usecase import Array, Arrival
+from usecases.imaging.devices import DEVICES
 from usecases.imaging.picture import decode
 
+LARGEST = 100_000
+"""pixels of a side"""
 Sex = Literal["F", "M", "O", "U"]
 View = Literal["PA", "AP", "LL", "U"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Flag = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
+Side = Annotated[int, Field(ge=1, le=LARGEST)]
 _LONGEST = 40_000
 """characters; a picture of pure noise needs 23,000"""
 
@@ -38,6 +42,12 @@ class ImagingRequest(BaseModel):
     """years"""
     sex: Sex = "U"
     view: View = "U"
+    rows: Side | None = None
+    columns: Side | None = None
+    """of the film as it was acquired, before it became a picture"""
+    device_number: Annotated[int, Field(ge=0, lt=DEVICES)] | None = None
+    """of the make and model that took the film: the first two bytes of the SHA-256 of both, without spaces, in small
+    letters, a zero byte between"""
     picture: Annotated[str, StringConstraints(max_length=_LONGEST), AfterValidator(_readable)]
     """a grey PNG of 128 x 128, bright is dense, in base64"""
     flags: Annotated[

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from orrery.usecase import Array, Desk, RuleHit, Serving, StoredByKey
 from usecases.imaging.answers import ImagingAnswer, fallback, respond
-from usecases.imaging.features import FEATURES, inputs
+from usecases.imaging.features import FEATURES, TAGS, inputs, tags
 from usecases.imaging.picture import SIDE, encode
 from usecases.imaging.requests import ImagingFeedback, ImagingRequest, picture_of
 from usecases.imaging.rules import DEFAULT_RULES, rules_of_film
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def _features(_: StoredByKey, event: BaseModel) -> Array:
     request = cast("ImagingRequest", event)
     return inputs(picture_of(request.picture), request.age, request.sex, request.view)
+
+
+def _tagged(event: BaseModel) -> Array:
+    request = cast("ImagingRequest", event)
+    return tags(request.rows, request.columns, request.device_number)
 
 
 def _rules(event: BaseModel, rules: Mapping[str, Any]) -> tuple[RuleHit, ...]:
@@ -53,6 +58,8 @@ serving = Serving(
     keys=lambda _: (),
     features=_features,
     feature_names=FEATURES,
+    tags=TAGS,
+    tagged=_tagged,
     score=score,
     respond=respond,
     fallback=fallback,
@@ -68,6 +75,9 @@ serving = Serving(
         age=57,
         sex="F",
         view="PA",
+        rows=2_022,
+        columns=2_022,
+        device_number=40_314,
         picture=_example_picture(),
         explain=True,
     ),

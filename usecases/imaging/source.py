@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from orrery.usecase import Progress, SourceRequest
+from usecases.imaging.devices import DEVICES
 from usecases.imaging.dicom_folder import from_folder
-from usecases.imaging.film_table import COLUMNS, ROW, DataRefused
+from usecases.imaging.film_table import ACQUIRED, COLUMNS, ROW, DataRefused
 from usecases.imaging.medmnist import pneumoniamnist
 from usecases.imaging.phantom_source import phantoms
 from usecases.imaging.picture import PictureRefused, decode
+from usecases.imaging.requests import LARGEST
 
 SOURCES: Mapping[str, Callable[[SourceRequest, Progress], pd.DataFrame]] = {
     "phantoms": phantoms,
@@ -32,6 +34,8 @@ _CODES: Mapping[str, tuple[str, ...]] = {
 _MEANING: Mapping[str, str] = {
     **dict.fromkeys(("film_id", "study_id", "patient_id"), "a name of 1 to 64 letters, digits, dots, dashes"),
     "taken_at": f"a moment from {_EARLIEST.year} to {_LATEST.year}",
+    **dict.fromkeys(("rows", "columns"), f"a size from 1 to {LARGEST:,} pixels, or unknown"),
+    "device_number": f"a number from 0 to {DEVICES - 1:,}, or unknown",
     "age": f"an age from 0 to {OLDEST} years, or unknown",
     "label": "0 or 1",
     "finding": "a finding of at most 32 characters",
@@ -68,14 +72,18 @@ def describe(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers and moments as such; what is none becomes NaN or NaT, and an age that is none infinite."""
-    ages = pd.to_numeric(frame["age"], errors="coerce").astype("float64")
+    """Numbers and moments as such; what is none becomes NaN or NaT, infinite where a number may be unknown."""
     moments = pd.to_datetime(frame["taken_at"], utc=True, errors="coerce").dt.as_unit("us")
     return frame.assign(
-        age=ages.where(ages.notna() | frame["age"].isna(), np.inf),
+        **{name: _number(frame[name]) for name in ("age", *ACQUIRED)},
         label=pd.to_numeric(frame["label"], errors="coerce").astype("float64"),
         taken_at=moments,
     )
+
+
+def _number(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    values = pd.to_numeric(column, errors="coerce").astype("float64")
+    return values.where(values.notna() | column.isna(), np.inf)
 
 
 @cache
@@ -89,6 +97,8 @@ def _schema() -> Any:
             **{column: Column(str, checks=name) for column in ("study_id", "patient_id")},
             "taken_at": Column(checks=[Check.in_range(_EARLIEST, _LATEST)]),
             "age": Column(checks=[Check.in_range(0, OLDEST)], nullable=True),
+            **{side: Column(checks=[Check.in_range(1, LARGEST)], nullable=True) for side in ("rows", "columns")},
+            "device_number": Column(checks=[Check.in_range(0, DEVICES - 1)], nullable=True),
             "label": Column(checks=[Check.isin([0, 1])]),
             "finding": Column(str, checks=[Check.str_length(0, 32)]),
             **{column: Column(checks=[Check.isin(codes)]) for column, codes in _CODES.items()},

@@ -7,15 +7,22 @@ import numpy as np
 import pandas as pd
 
 from orrery.usecase import Array
-from usecases.imaging.features import FEATURES, named
+from usecases.imaging.features import FEATURES, TAGS, named, tags
+from usecases.imaging.film_table import ACQUIRED, COLUMNS
 from usecases.imaging.picture import SIDE, decode
 
 
 def features(raw: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Canonical raw rows -> the table of the view `film_features`, one row each, in the same order, float32."""
-    said = zip(raw["picture"], raw["age"], raw["sex"], raw["view"], strict=True)
-    values = [named(decode(picture), age, sex, view) for picture, age, sex, view in said]
-    frame = pd.DataFrame(np.array(values, dtype=np.float32).reshape(-1, len(FEATURES)), columns=list(FEATURES))
+    """Canonical raw rows -> the table of the view `film_features`, one row each, in the same order, float32.
+
+    Rows from before size and device were kept have neither.
+    """
+    names, known = [*FEATURES, *TAGS], raw.reindex(columns=list(COLUMNS))
+    said = zip(*(known[name] for name in ("picture", "age", "sex", "view", *ACQUIRED)), strict=True)
+    values = [
+        [*named(decode(picture), age, sex, view), *tags(*acquired)] for picture, age, sex, view, *acquired in said
+    ]
+    frame = pd.DataFrame(np.array(values, dtype=np.float32).reshape(-1, len(names)), columns=names)
     frame.insert(0, "film_id", raw["film_id"].to_numpy())
     frame.insert(1, "event_timestamp", raw["taken_at"].array)
     return {"film_features": frame}

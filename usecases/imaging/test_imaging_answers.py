@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from orrery.usecase import Asked, Scored
 from usecases.imaging.answers import fallback, respond
-from usecases.imaging.features import FEATURES, inputs, named
+from usecases.imaging.features import FEATURES, UNKNOWN, inputs, named, tags
 from usecases.imaging.picture import SIDE, PictureRefused, decode, encode, restore, to_picture
 from usecases.imaging.requests import ImagingRequest, picture_of
 from usecases.imaging.rules import DEFAULT_RULES, rules_of_film
+from usecases.imaging.serving import serving
 
 PICTURE = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE).astype(np.uint8)
 
@@ -98,6 +99,11 @@ def test_without_a_model_nothing_is_invented():
         ({"picture": "A" * 40_001}, "40000"),
         ({"age": 155}, "120"),
         ({"age": -1}, "0"),
+        ({"rows": 0}, "1"),
+        ({"columns": 10**9}, "100000"),
+        ({"rows": 2.5}, "integer"),
+        ({"device_number": 65_536}, "65536"),
+        ({"device_number": "Acme"}, "integer"),
         ({"view": "OBLIQUE"}, "PA"),
         ({"film_id": "../x"}, "pattern"),
         ({"flags": ["Miller^John"]}, "pattern"),
@@ -153,3 +159,16 @@ def test_features_are_finite_and_come_before_the_pixels():
     assert np.array_equal(row[: len(FEATURES)], named(PICTURE, 40, "F", "PA"))
     assert np.array_equal(row[len(FEATURES) :].reshape(SIDE, SIDE), PICTURE)
     assert row[:3].tolist() == [40, 0, 0]
+
+
+def test_size_and_device_are_tags_and_no_part_of_what_a_model_gets():
+    """So a model from before they were kept is asked as it was."""
+    asked = request(rows=2_000, columns=1_600, device_number=40_164)
+    assert serving.tagged(asked).tolist() == [2_000, 1_600, 40_164]
+    assert np.array_equal(serving.features({}, asked), inputs(PICTURE, 50, "M", "AP"))
+    assert len(serving.features({}, asked)) == 10 + SIDE * SIDE
+
+
+def test_what_is_not_known_of_an_acquisition_is_said_to_be_unknown():
+    assert serving.tagged(request(columns=1_600)).tolist() == [UNKNOWN, 1_600, UNKNOWN]
+    assert tags(float("nan"), None, 0).tolist() == [UNKNOWN, UNKNOWN, 0]

@@ -71,6 +71,9 @@ def test_a_folder_end_to_end(folder, drawn):
     assert describe(films) == {"films": 4, "patients": 2, "positives": 2}
     assert set(films["origin"]) == {"dicom"}
     assert set(films["finding"]) == {"none", ""}
+    assert sorted(zip(films["rows"], films["columns"], strict=True)) == sorted(film.pixels.shape for film in drawn)
+    assert set(films["device_number"].dropna()) <= {15_818, 28_088, 40_164}
+    assert films["device_number"].notna().any()
     by_patient = films.groupby("patient_id")["taken_at"].agg(lambda times: times.max() - times.min())
     assert by_patient.tolist() == [timedelta(days=1)] * 2
     assert set(films["mask"]) == {mask_of(drawn[0].lungs), mask_of(drawn[1].lungs), b""}

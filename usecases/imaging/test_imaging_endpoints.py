@@ -240,6 +240,16 @@ def test_what_the_model_looked_at_is_shown_when_asked_for_even_later(client, des
     assert len(desk.predictions) == 1
 
 
+def test_what_is_asked_of_a_film_says_its_size_as_acquired_and_its_device_by_a_number(client, desk):
+    dataset, content = dcmread(io.BytesIO(film(3))), io.BytesIO()
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Radiante", "DX-Nova"
+    dataset.save_as(content)
+    upload(client, content.getvalue()).raise_for_status()
+    raw(client, small_film(1)).raise_for_status()
+    said = [[asked[name] for name in ("rows", "columns", "device_number")] for asked, _ in desk.predictions.values()]
+    assert said == [[*draw(3).pixels.shape, 28_088], [64, 64, None]]
+
+
 def test_a_shifted_moment_that_cannot_be_an_event_becomes_the_arrival(client, desk):
     dataset = dcmread(io.BytesIO(film(3)))
     for what in ("Study", "Series", "Acquisition", "Content"):
@@ -620,6 +630,7 @@ def planted(data):
     dataset, content = dcmread(io.BytesIO(data)), io.BytesIO()
     dataset.PatientName, dataset.PatientID = "Zyxwv^Qwertina", "ID-ZQ-77713"
     dataset.ReferringPhysicianName, dataset.InstitutionName = "Vuxtor^Plimb", "Hospital Xanqua"
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Vuxtor Xanqua", "of Qwertina Zyxwv"
     dataset.add_new(0x00090010, "LO", "ZQ PRIVATE")
     dataset.add_new(0x00091001, "LO", "privately Zyxwv")
     dataset.save_as(content)

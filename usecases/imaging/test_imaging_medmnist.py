@@ -10,7 +10,7 @@ import pytest
 
 from orrery.usecase import SourceRequest, silent
 from usecases.imaging import medmnist
-from usecases.imaging.film_table import DataRefused
+from usecases.imaging.film_table import ACQUIRED, DataRefused
 from usecases.imaging.source import SOURCES, describe, validate
 
 NAME = "pneumoniamnist"
@@ -69,6 +69,7 @@ def test_the_published_films_by_the_official_split(published):
     assert ends.at["train", "max"] < ends.at["validation", "min"]
     assert ends.at["validation", "max"] < ends.at["test", "min"]
     assert (films["mask"] == b"").all()
+    assert films[list(ACQUIRED)].isna().all(axis=None), "pictures say nothing of how they were acquired"
     learned = set(films.loc[films["part"] == "train", "picture"])
     assert not learned & set(films.loc[films["part"] != "train", "picture"])
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from orrery.usecase import SourceRequest, silent
 from usecases.imaging import phantom_source
-from usecases.imaging.features import named
-from usecases.imaging.film_table import COLUMNS, DataRefused, mask_of
+from usecases.imaging.features import FEATURES, TAGS, UNKNOWN, named
+from usecases.imaging.film_table import ACQUIRED, COLUMNS, DataRefused, mask_of
 from usecases.imaging.phantom_source import END, FIRST, SAMPLE, visits
 from usecases.imaging.picture import SIDE, decode, encode
 from usecases.imaging.source import SOURCES, describe, validate
+from usecases.imaging.tables import features
+from usecases.imaging.training import requests
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,25 @@ def test_the_sample_is_of_two_years_and_of_every_kind(sample):
     assert 0 < films["age"].isna().sum() < 0.15 * SAMPLE
     assert films["age"].max() <= 90
     assert 0.3 < films["label"].mean() < 0.55
+
+
+def test_the_sample_is_of_several_devices_and_sizes(sample):
+    films = validate(sample)
+    assert films["device_number"].nunique() == 3
+    assert 0.1 < films["device_number"].isna().mean() < 0.4
+    for side in ("rows", "columns"):
+        assert films[side].between(256, 512).all()
+        assert films[side].nunique() > 50
+
+
+def test_films_from_before_size_and_device_were_kept_have_features_and_are_asked_about(few):
+    films = validate(few)
+    older = films.drop(columns=list(ACQUIRED))
+    found, whole = features(older)["film_features"], features(films)["film_features"]
+    assert (found[list(TAGS)] == UNKNOWN).all(axis=None)
+    pd.testing.assert_frame_equal(found[list(FEATURES)], whole[list(FEATURES)])
+    asked = [body for _, kind, body in requests(older) if kind == "predict"]
+    assert {(body.rows, body.columns, body.device_number) for body in asked} == {(None, None, None)}
 
 
 def test_masks_are_the_lungs_of_their_pictures(sample):
@@ -129,6 +150,11 @@ def test_phantoms_take_no_file(tmp_path):
         ("age", 155.0),
         ("age", -1.0),
         ("age", "old"),
+        ("rows", 0),
+        ("rows", "tall"),
+        ("columns", 200_000),
+        ("device_number", 65_536),
+        ("device_number", -1),
         ("sex", "female"),
         ("sex", None),
         ("view", "LATERAL"),
@@ -157,8 +183,9 @@ def test_the_first_bad_row_is_named(few):
     assert "row 3, column view" in refused(changed(changed(few, "age", 155.0), "view", "?", row=3))
 
 
-def test_an_unknown_age_is_welcome(few):
-    assert np.isnan(validate(changed(few, "age", None))["age"][4])
+@pytest.mark.parametrize("column", ["age", *ACQUIRED])
+def test_an_unknown_number_is_welcome(few, column):
+    assert np.isnan(validate(changed(few, column, None))[column][4])
 
 
 def test_an_empty_mask_is_welcome(few):

@@ -12,6 +12,8 @@ from orrery.deferred import deferred
 from orrery.quality import classified
 from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
+from usecases.imaging.drifts import DRIFTS
+from usecases.imaging.film_table import COLUMNS
 from usecases.imaging.metrics import measure
 from usecases.imaging.protocol import LABEL_DELAY, split
 from usecases.imaging.requests import ImagingFeedback, ImagingRequest
@@ -28,7 +30,7 @@ Event = tuple[datetime, Literal["predict", "feedback"], BaseModel]
 def requests(rows: "pd.DataFrame") -> Sequence[Event]:
     """What a client would send: each film when it was taken, and what its reader found when that was known."""
     events: list[Event] = []
-    for row in rows.to_dict("records"):
+    for row in rows.reindex(columns=list(COLUMNS)).to_dict("records"):
         request = ImagingRequest(
             film_id=row["film_id"],
             study_id=row["study_id"],
@@ -36,12 +38,19 @@ def requests(rows: "pd.DataFrame") -> Sequence[Event]:
             age=None if np.isnan(row["age"]) else row["age"],
             sex=row["sex"],
             view=row["view"],
+            rows=_whole(row["rows"]),
+            columns=_whole(row["columns"]),
+            device_number=_whole(row["device_number"]),
             picture=base64.b64encode(row["picture"]).decode(),
         )
         read_at = request.taken_at + LABEL_DELAY
         label = ImagingFeedback(film_id=request.film_id, finding=bool(row["label"]), arrived_at=read_at)
         events += [(request.taken_at, "predict", request), (read_at, "feedback", label)]
     return sorted(events, key=lambda event: (event[0], event[1]))
+
+
+def _whole(value: float) -> int | None:
+    return None if np.isnan(value) else int(value)
 
 
 training = Training(
@@ -79,5 +88,6 @@ training = Training(
         measures=measures,
         sampled=SAMPLED,
     ),
+    drifts=DRIFTS,
     replay_rate=20.0,
 )

@@ -59,6 +59,13 @@ def test_a_changed_week_is_seen_for_what_it_is(change, seen):
     assert drifted(measures(lists(draw, 50, **change), lists(draw, 150))) == seen
 
 
+def test_a_window_that_lacks_one_of_the_values_is_not_measured():
+    draw = np.random.default_rng(2)
+    window, reference = lists(draw, 20), lists(draw, 60)
+    for name in window:
+        assert measures({each: window[each] for each in window if each != name}, reference) == ()
+
+
 def test_lists_that_end_early_and_a_week_of_one_user_are_no_error():
     draw = np.random.default_rng(3)
     short = lists(draw, 1)

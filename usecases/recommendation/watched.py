@@ -26,8 +26,10 @@ _GROUPS = 10
 def measures(window: Sample, reference: Sample) -> Sequence[Measure]:
     """How popular what is listed is, how often the same is listed, and shares of items and of users not known before.
 
-    Fewer repetitions are no alarm, nor are fewer strangers.
+    Fewer repetitions are no alarm, nor are fewer strangers. Nothing is measured where one of these is lacking.
     """
+    if not set(SAMPLED) <= window.keys():
+        return ()
     new = [sample["user_events"] == 0 for sample in (window, reference)]
     return (
         divergence("listed_popularity", "popularity_jsd", _groups(window), _groups(reference)),
