@@ -12,6 +12,8 @@ from usecases.imaging.picture import encode, to_picture
 
 ROW = "row"
 """name of the index that carries row numbers of a file, the header counted as row 1"""
+SERVED = "served"
+"""the origin of a film that came with a request"""
 ACQUIRED = ("rows", "columns", "device_number")
 """columns that say how a film was acquired; data from before they were kept have none of them"""
 COLUMNS: Mapping[str, str] = {

@@ -7,7 +7,7 @@ import hmac
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,6 @@ _REASONS = {
     NO_MODEL: "no model was there to answer; a person must read it",
 }
 _AT_ONCE = 4
-_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 """the earliest moment that an event may have"""
 
 
@@ -178,13 +177,18 @@ def _uids(film: "Film") -> tuple[str, str]:
 
 
 def _event(film: "Film", now: datetime) -> ImagingRequest:
-    """What is asked of a film. The map of what the model looks at always is: the log then has it when it is wanted."""
-    taken, (rows, columns) = film.taken_at, film.pixels.shape
+    """What is asked of a film. The map of what the model looks at always is: the log then has it when it is wanted.
+
+    Its moment is that of its arrival. Its own dates have been moved by years, each patient's by others, so what was
+    taken this week would be watched in a week of any year.
+    """
+    rows, columns = film.pixels.shape
     return ImagingRequest.model_validate(
         {
             "film_id": film.film_id,
             "study_id": film.study_id,
-            "taken_at": taken if taken and _EARLIEST <= taken <= now else now,
+            "patient_id": film.patient_id,
+            "taken_at": now,
             "age": film.age,
             "sex": film.sex,
             "view": film.view,

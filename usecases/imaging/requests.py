@@ -1,6 +1,7 @@
 """What a client sends: a film that has been made a picture already, and what a reader found on it."""
 
 import base64
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -11,6 +12,7 @@ from usecases.imaging.picture import decode
 
 LARGEST = 100_000
 """pixels of a side"""
+EARLIEST, LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 Sex = Literal["F", "M", "O", "U"]
 View = Literal["PA", "AP", "LL", "U"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -25,6 +27,13 @@ def picture_of(text: str) -> Array:
     return decode(base64.b64decode(text, validate=True))
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """Raw data hold no other moment, and no time zone carries one of these out of the calendar."""
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"must lie between the years {EARLIEST.year} and {LATEST.year - 1}, in UTC")
+    return moment.astimezone(UTC)
+
+
 def _readable(text: str) -> str:
     picture_of(text)
     return text
@@ -37,7 +46,9 @@ class ImagingRequest(BaseModel):
 
     film_id: Identifier
     study_id: Identifier | None = None
-    taken_at: Arrival
+    patient_id: Identifier | None = None
+    """a pseudonym; nothing is learned from a film without one, as no other film of the patient could be kept from it"""
+    taken_at: Annotated[Arrival, AfterValidator(_in_utc)]
     age: Annotated[float, Field(ge=0, le=120)] | None = None
     """years"""
     sex: Sex = "U"

@@ -10,11 +10,11 @@ import pandas as pd
 from orrery.usecase import Progress, SourceRequest
 from usecases.imaging.devices import DEVICES
 from usecases.imaging.dicom_folder import from_folder
-from usecases.imaging.film_table import ACQUIRED, COLUMNS, ROW, DataRefused
+from usecases.imaging.film_table import ACQUIRED, COLUMNS, ROW, SERVED, DataRefused
 from usecases.imaging.medmnist import pneumoniamnist
 from usecases.imaging.phantom_source import phantoms
 from usecases.imaging.picture import PictureRefused, decode
-from usecases.imaging.requests import LARGEST
+from usecases.imaging.requests import EARLIEST, LARGEST, LATEST
 
 SOURCES: Mapping[str, Callable[[SourceRequest, Progress], pd.DataFrame]] = {
     "phantoms": phantoms,
@@ -23,17 +23,16 @@ SOURCES: Mapping[str, Callable[[SourceRequest, Progress], pd.DataFrame]] = {
 }
 OLDEST = 120
 """years"""
-_EARLIEST, _LATEST = pd.Timestamp("1980-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _CODES: Mapping[str, tuple[str, ...]] = {
     "sex": ("F", "M", "O", "U"),
     "view": ("PA", "AP", "LL", "U"),
-    "origin": tuple(SOURCES),
+    "origin": (*SOURCES, SERVED),
     "part": ("", "train", "validation", "test"),
 }
 _MEANING: Mapping[str, str] = {
     **dict.fromkeys(("film_id", "study_id", "patient_id"), "a name of 1 to 64 letters, digits, dots, dashes"),
-    "taken_at": f"a moment from {_EARLIEST.year} to {_LATEST.year}",
+    "taken_at": f"a moment from {EARLIEST.year} to {LATEST.year}",
     **dict.fromkeys(("rows", "columns"), f"a size from 1 to {LARGEST:,} pixels, or unknown"),
     "device_number": f"a number from 0 to {DEVICES - 1:,}, or unknown",
     "age": f"an age from 0 to {OLDEST} years, or unknown",
@@ -95,7 +94,7 @@ def _schema() -> Any:
         {
             "film_id": Column(str, checks=name, unique=True, report_duplicates="exclude_first"),
             **{column: Column(str, checks=name) for column in ("study_id", "patient_id")},
-            "taken_at": Column(checks=[Check.in_range(_EARLIEST, _LATEST)]),
+            "taken_at": Column(checks=[Check.in_range(EARLIEST, LATEST)]),
             "age": Column(checks=[Check.in_range(0, OLDEST)], nullable=True),
             **{side: Column(checks=[Check.in_range(1, LARGEST)], nullable=True) for side in ("rows", "columns")},
             "device_number": Column(checks=[Check.in_range(0, DEVICES - 1)], nullable=True),

@@ -12,6 +12,7 @@ from orrery.deferred import deferred
 from orrery.quality import classified
 from orrery.usecase import Budget, Gate, Training
 from orrery.watching import Watching
+from usecases.imaging.collected import collected
 from usecases.imaging.drifts import DRIFTS
 from usecases.imaging.film_table import COLUMNS
 from usecases.imaging.metrics import measure
@@ -34,6 +35,7 @@ def requests(rows: "pd.DataFrame") -> Sequence[Event]:
         request = ImagingRequest(
             film_id=row["film_id"],
             study_id=row["study_id"],
+            patient_id=row["patient_id"],
             taken_at=row["taken_at"].to_pydatetime(),
             age=None if np.isnan(row["age"]) else row["age"],
             sex=row["sex"],
@@ -87,7 +89,9 @@ training = Training(
         probability=True,
         measures=measures,
         sampled=SAMPLED,
+        labels=200,
     ),
+    collected=collected,
     drifts=DRIFTS,
     replay_rate=20.0,
 )
