@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from stack import GATEWAY, Stack
 
 from cli.supervisor import Supervisor
-from orrery.settings import Settings
+from orrery.settings import GatewaySettings, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 ORRERY = Path(sys.executable).with_name("orrery")
@@ -98,6 +99,15 @@ class Platform:
         yield load
         load.stop.set()
         load.join()
+
+
+@contextmanager
+def client_of(stack: Stack, home: Path) -> Iterator[Platform]:
+    """A client of a stack's published gateway, with the first key."""
+    headers = {"Authorization": f"Bearer {stack.orrery('keys', 'show').stdout.strip()}"}
+    settings = Settings(home=home, gateway=GatewaySettings(url=GATEWAY))
+    with httpx.Client(base_url=GATEWAY, headers=headers, timeout=10) as client:
+        yield Platform(settings, client, Supervisor(home), headers)
 
 
 class Load(threading.Thread):

@@ -10,14 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from clients import ORRERY, Platform, until
-from stack import PORTS, ROOT, STEPS_ONCE, Stack, engine
-
-from cli.supervisor import Supervisor
-from orrery.settings import GatewaySettings, Settings
+from clients import ORRERY, Platform, client_of, until
+from stack import GATEWAY, PORTS, ROOT, STEPS_ONCE, Stack, engine
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
-GATEWAY = f"http://127.0.0.1:{PORTS['GATEWAY']}"
 PUBLISHED = {"gateway": 8000, "mlflow": 5000, "prefect": 4200, "prometheus": 9090, "alertmanager": 9093}
 WITHIN = {
     "postgres": 5432, "redis": 6379, "monitor": 8001, "worker": 8080, "torchserve": 8080, "redis-exporter": 9121,
@@ -59,11 +55,8 @@ def host(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
 @pytest.fixture
 def platform(stack: Stack, tmp_path: Path) -> Iterator[Platform]:
     """A client at the published port, with the first key."""
-    key = stack.orrery("keys", "show").stdout.strip()
-    headers = {"Authorization": f"Bearer {key}"}
-    settings = Settings(home=tmp_path, gateway=GatewaySettings(url=GATEWAY))
-    with httpx.Client(base_url=GATEWAY, headers=headers, timeout=10) as client:
-        yield Platform(settings, client, Supervisor(tmp_path), headers)
+    with client_of(stack, tmp_path) as platform:
+        yield platform
 
 
 def orrery(where: Stack, *arguments: str, check: bool = True) -> Any:

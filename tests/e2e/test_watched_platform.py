@@ -15,19 +15,15 @@ from typing import Any
 import dashboards
 import httpx
 import pytest
-from clients import Asked, Platform, until
+from clients import Asked, Platform, client_of, until
 from infra.test_prometheus import RULES, metrics_named, rules_of
 from loops import CHANGED, TIMELINE, assert_closed
 from stack import PORTS, ROOT, Stack, engine
 
 import usecases
-from cli.supervisor import Supervisor
-from orrery.settings import GatewaySettings, Settings
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1_200)]
-GATEWAY, MLFLOW, PREFECT, PROMETHEUS = (
-    f"http://127.0.0.1:{PORTS[name]}" for name in ("GATEWAY", "MLFLOW", "PREFECT", "PROMETHEUS")
-)
+MLFLOW, PREFECT, PROMETHEUS = (f"http://127.0.0.1:{PORTS[name]}" for name in ("MLFLOW", "PREFECT", "PROMETHEUS"))
 WITHIN = 120.0
 QUIET, MANY = "house_prices", 220
 """a use case that the loop asked nothing of, whose few slow answers count, and more of them than the rule asks for"""
@@ -82,11 +78,8 @@ def remove(stack: Stack, sink: str) -> None:
 
 @pytest.fixture(scope="module")
 def platform(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    tmp_path = tmp_path_factory.mktemp("client")
-    headers = {"Authorization": f"Bearer {stack.orrery('keys', 'show').stdout.strip()}"}
-    settings = Settings(home=tmp_path, gateway=GatewaySettings(url=GATEWAY))
-    with httpx.Client(base_url=GATEWAY, headers=headers, timeout=10) as client:
-        yield Platform(settings, client, Supervisor(tmp_path), headers)
+    with client_of(stack, tmp_path_factory.mktemp("client")) as platform:
+        yield platform
 
 
 class Fault:
