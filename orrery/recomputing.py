@@ -60,12 +60,11 @@ def judge(case: Case, first: datetime, traffic: TrafficLog, settings: Settings, 
     if not whole:
         return skew
     progress(_STAGE, 1, _STEPS, f"{len(whole)} of {len(rows)} answers")
-    raw = raw_until(case, first, last, traffic, settings)
-    if raw.empty:
+    tables = again(case, whole, first, last, traffic, settings)
+    if not tables:
         return _because(skew, "no raw rows are known that features can be computed from")
-    tables = _again(case, raw, whole)
     progress(_STAGE, 2, _STEPS, "compare")
-    views, unknown = _compared(case, whole, _of_window(tables, first, last))
+    views, unknown = _compared(case, whole, tables)
     progress(_STAGE, _STEPS, _STEPS, f"{sum(each.differing for each in views.values())} differ")
     return Skew(case.name, first, last, len(rows), degraded, unknown, views, skew.ages)
 
@@ -87,11 +86,16 @@ def raw_until(case: Case, first: datetime, last: datetime, traffic: TrafficLog, 
     return rows if rows.empty else training.validate(rows)
 
 
-def _again(case: Case, raw: "pd.DataFrame", rows: Sequence[Row[Any]]) -> Tables:
-    """The offline features of those answers' requests, and perhaps of other rows."""
-    if case.training.asked is None:
-        return case.training.features(raw)
-    return case.training.asked(raw, [case.serving.request.model_validate_json(row.request) for row in rows])
+def again(
+    case: Case, rows: Sequence[Row[Any]], first: datetime, last: datetime, traffic: TrafficLog, settings: Settings
+) -> Tables:
+    """The offline features of answers of [first, last), and perhaps of other events then; nothing where none can be."""
+    training, raw = case.training, raw_until(case, first, last, traffic, settings)
+    if raw.empty:
+        return {}
+    if training.asked is None:
+        return _of_window(training.features(raw), first, last)
+    return training.asked(raw, [case.serving.request.model_validate_json(row.request) for row in rows])
 
 
 def _base(use_case: str, settings: Settings) -> Path | None:

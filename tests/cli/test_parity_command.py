@@ -66,6 +66,13 @@ def test_a_difference_is_named(logged, capfd):
     assert found["worst"][0]["offline"] == 2.0
 
 
+def test_a_difference_names_the_way_to_count_what_clients_did(logged, capfd):
+    logged([served("1", 9.0)])
+    with pytest.raises(SystemExit):
+        main(["parity", NAME, *WINDOW])
+    assert "--served counts it too" in capfd.readouterr().err
+
+
 def test_an_event_that_the_data_do_not_know_is_counted(logged, capfd):
     logged([served("1", 1.0), served("77", 1.0)])
     code, found = told(capfd)

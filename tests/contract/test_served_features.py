@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 import usecases
+from cli.parity import compared_as_served
 from orrery.adapters.database import open_database
 from orrery.adapters.feature_store import FeatureStore
 from orrery.adapters.log_writer import LogTables
@@ -109,9 +110,13 @@ def test_served_features_are_those_computed_again_until_a_value_is_lost(replay, 
     assert view.rows == clean.sampled > 50
     assert (view.differing, set(view.features.values())) == (0, {0})
     assert all(ages.median_seconds >= 0 for ages in clean.ages.values())
+    window = (first, first + case.training.watching.window)
+    asked_for = compared_as_served(replay.settings, case.name, *window)
+    assert (asked_for.rows, asked_for.mismatches) == (view.rows, 0)
 
     replay.lose(events[place][2], moment)
     replay.serve(events[place : place + 1])
     found = judge(case, first, replay.traffic, replay.settings)
     [view] = found.views.values()
     assert (view.rows, view.differing) == (clean.sampled + 1, 1)
+    assert compared_as_served(replay.settings, case.name, *window).mismatches == 1
