@@ -72,9 +72,14 @@ def served(
 def together(
     base: Path, served: "pd.DataFrame", identity: str, known: Sequence[tuple[str, str, object]] = ()
 ) -> "pd.DataFrame":
-    """The raw rows at `base` that are as `known` says, and the served ones, which take the place of the same."""
-    import pandas as pd
+    """The raw rows at `base` that are as `known` says, and the served ones, which take the place of the same.
 
-    rows = pd.read_parquet(base, columns=list(served.columns), filters=list(known) or None)
+    Data from before a column was kept have none of it.
+    """
+    import pandas as pd
+    from pyarrow.parquet import read_schema
+
+    kept = [name for name in served.columns if name in read_schema(base).names]
+    rows = pd.read_parquet(base, columns=kept, filters=list(known) or None)
     others = rows[~rows[identity].isin(served[identity])]
     return pd.concat([each for each in (others, served) if len(each)] or [served], ignore_index=True)

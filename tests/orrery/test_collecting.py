@@ -11,7 +11,7 @@ from toy.toy_case import CASE, START, ToyRequest
 
 from orrery.adapters.database import open_database
 from orrery.adapters.prediction_log import labels, metadata, predictions
-from orrery.collecting import NothingCollected, collect
+from orrery.collecting import NothingCollected, collect, together
 from orrery.moments import micros
 from orrery.preparation import LOGGED, current, prepare, prepared
 from orrery.settings import Settings
@@ -76,6 +76,14 @@ def test_a_replay_still_knows_the_labels_that_are_to_come(configured):
     before = current("toy", configured)
     assert collect(TOY, configured, START + timedelta(hours=2)) != before
     assert prepared("toy", configured) == before
+
+
+def test_data_from_before_a_column_was_kept_have_none_of_it(tmp_path):
+    pd.DataFrame({"id": [1, 2], "y": [0, 1]}).to_parquet(tmp_path / "old.parquet")
+    found = together(tmp_path / "old.parquet", pd.DataFrame({"id": [2, 3], "y": [0, 0], "room": [7.0, 8.0]}), "id")
+    assert found["id"].tolist() == [1, 2, 3]
+    assert found["y"].tolist() == [0, 0, 0]
+    assert found["room"].isna().tolist() == [True, False, False]
 
 
 def test_nothing_served_and_nothing_said_of_it_are_refused_with_a_reason(configured):
