@@ -15,6 +15,7 @@ from orrery.settings import Settings, settings
 
 if TYPE_CHECKING:
     from orrery.parity import Parity
+    from orrery.usecase import Case
 
 _MOST = 10_000
 """answers that are compared with what was served"""
@@ -48,7 +49,7 @@ def parity(
         show("compare", 1, 1)
     shown = {"rows": found.rows, "mismatches": found.mismatches, "unknown": found.unknown, "features": found.features}
     emit({**shown, "worst": [vars(each) for each in found.worst]} if as_json else shown, as_json)
-    if found.mismatches and not served and usecases.training(use_case).collected is not None:
+    if found.mismatches and not served and _hang_on_what_was_served(usecases.case(use_case)):
         say("what clients did since the data were prepared is not in them; --served counts it too")
     raise typer.Exit(0 if found.passed else 1)
 
@@ -78,7 +79,7 @@ def compared(
 def compared_as_served(configured: Settings, use_case: str, first: datetime, last: datetime) -> "Parity":
     """At most 10,000 served events of [first, last) against what is computed again from all that was known by then.
 
-    Raises NothingCollected when the use case does not say how its requests become raw rows.
+    Raises NothingCollected where no feature hangs on what was served, or nobody says how that becomes raw rows.
     """
     import pandas as pd
 
@@ -89,14 +90,18 @@ def compared_as_served(configured: Settings, use_case: str, first: datetime, las
     from orrery.recomputing import again
 
     case, traffic = usecases.case(use_case), TrafficLog(open_database(configured.log_url, configured.log.durable))
-    if case.training.collected is None:
-        raise NothingCollected(f"{use_case} does not say how its requests become raw rows; leave --served out")
+    if not _hang_on_what_was_served(case):
+        raise NothingCollected(f"no feature of {use_case} hangs on what was served; leave --served out")
     rows = [row for row in traffic.sample(use_case, first, last, _MOST) if row.features]
     tables = again(case, rows, first, last, traffic, configured).values()
     offline = pd.concat([table.set_index(case.training.identity) for table in tables] or [pd.DataFrame()], axis=1)
     names = [name for name in case.serving.feature_names if name in offline]
     given = ((row.identity, json.loads(row.features)) for row in rows)
     return compare(((who, [values[name] for name in names]) for who, values in given), offline, names)
+
+
+def _hang_on_what_was_served(case: "Case") -> bool:
+    return case.training.collected is not None and bool(case.serving.keys(case.serving.example))
 
 
 def seen(

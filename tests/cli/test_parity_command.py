@@ -73,6 +73,12 @@ def test_a_difference_names_the_way_to_count_what_clients_did(logged, capfd):
     assert "--served counts it too" in capfd.readouterr().err
 
 
+def test_served_is_for_use_cases_that_learn_from_what_is_served(logged, capfd):
+    with pytest.raises(SystemExit):
+        main(["parity", "imaging", *WINDOW, "--served"])
+    assert "no feature of imaging hangs on what was served; leave --served out" in capfd.readouterr().err
+
+
 def test_an_event_that_the_data_do_not_know_is_counted(logged, capfd):
     logged([served("1", 1.0), served("77", 1.0)])
     code, found = told(capfd)
