@@ -1,9 +1,12 @@
 """Raw data that were served: what was asked and told since the last data set takes the place of what that one says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
 
 from orrery.adapters.database import open_database
 from orrery.adapters.traffic_log import TrafficLog
@@ -60,13 +63,16 @@ def served(
     serving, training = case.serving, case.training
     assert training.collected is not None
     requests, feedback = traffic.requests(case.name, last, first), traffic.feedback(case.name, first)
-    rows = training.collected(
-        (serving.request.model_validate_json(each) for each in requests),
-        (serving.feedback.model_validate_json(each) for each in feedback),
-        known,
-    )
+    rows = training.collected(_said(serving.request, requests), _said(serving.feedback, feedback), known)
     within = rows[training.moment] < last
     return rows[within & (rows[training.moment] >= first)] if first else rows[within]
+
+
+def _said(model: type[BaseModel], texts: Iterable[str]) -> Iterator[BaseModel]:
+    """Those that may still be said: a log is older than some limits, and what raw rows cannot hold is not learned."""
+    for text in texts:
+        with suppress(ValidationError):
+            yield model.model_validate_json(text)
 
 
 def together(

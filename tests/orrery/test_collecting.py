@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from toy.toy_case import CASE, START, ToyRequest
 
 from orrery.adapters.database import open_database
@@ -65,6 +65,20 @@ def test_served_rows_win_and_the_rest_stays(configured):
     assert after.loc[0, "y"] == 0
     assert after.loc[2, "y"] == before.set_index("id").loc[2, "y"]  # it was not served before that moment
     assert current("toy", configured).data_version == found.data_version
+
+
+def test_what_may_no_longer_be_said_is_left_out(configured):
+    """A log from before a limit was set; one such row must not end every release."""
+    engine = open_database(configured.log_url, durable=False)
+    with engine.begin() as connection:
+        old = predictions.c.identity == "0"
+        connection.execute(update(predictions).where(old).values(request='{"id": "a name"}'))
+        connection.execute(update(labels).values(feedback='{"id": 1}'))
+    engine.dispose()
+    before = pd.read_parquet(current("toy", configured).path).set_index("id")
+    after = pd.read_parquet(collect(TOY, configured, START + timedelta(hours=2)).path).set_index("id")
+    assert after.loc[0, "y"] == before.loc[0, "y"]
+    assert after.loc[1, "y"] == 0, "it was asked, and nothing that counts was told"
 
 
 def test_the_same_log_is_the_same_version(configured):
