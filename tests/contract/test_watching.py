@@ -78,7 +78,7 @@ def learning(case):
 @pytest.fixture
 def rows(case):
     """Some raw rows of all the time there is."""
-    return case.raw[:: len(case.raw) // 200 + 1].reset_index(drop=True)
+    return case.raw[:: len(case.raw) // 60 + 1].reset_index(drop=True)
 
 
 @pytest.fixture
