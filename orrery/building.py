@@ -221,10 +221,10 @@ def seal(case: Case, snapshot: Snapshot, window: Window, split: Split, fitted: F
     Rows(inputs, seen[watched], _labels(case, usual)).keep(fitted.folder)
     apart = _independent(case, usual)
     inputs, seen = inputs[apart], {name: values[apart] for name, values in seen.items()}
-    learned = split.train.iloc[_independent(case, split.train)]
-    enough = inputs if len(apart) >= case.training.watching.rows else learned[names].to_numpy(np.float32)
+    if len(apart) < case.training.watching.rows:
+        inputs = split.train[names].to_numpy(np.float32)[_independent(case, split.train)]
     known = {
-        "reference": reference_histograms(enough, names, seen),
+        "reference": reference_histograms(inputs, names, seen),
         "samples": _samples(case, usual.iloc[apart], seen),
         "importance": importances(score, later, names, watched),
         "golden": golden_rows(later, outputs, watched),

@@ -1,15 +1,12 @@
 """Raw data that were served: what was asked and told since the last data set takes the place of what that one says."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
-
 from orrery.adapters.database import open_database
-from orrery.adapters.traffic_log import TrafficLog
+from orrery.adapters.traffic_log import TrafficLog, still_valid
 from orrery.errors import OrreryError
 from orrery.lifecycle import Snapshot
 from orrery.preparation import LOGGED, current, data_versions, snapshot
@@ -63,16 +60,9 @@ def served(
     serving, training = case.serving, case.training
     assert training.collected is not None
     requests, feedback = traffic.requests(case.name, last, first), traffic.feedback(case.name, first)
-    rows = training.collected(_said(serving.request, requests), _said(serving.feedback, feedback), known)
+    rows = training.collected(still_valid(serving.request, requests), still_valid(serving.feedback, feedback), known)
     within = rows[training.moment] < last
     return rows[within & (rows[training.moment] >= first)] if first else rows[within]
-
-
-def _said(model: type[BaseModel], texts: Iterable[str]) -> Iterator[BaseModel]:
-    """Those that may still be said: a log is older than some limits, and what raw rows cannot hold is not learned."""
-    for text in texts:
-        with suppress(ValidationError):
-            yield model.model_validate_json(text)
 
 
 def together(

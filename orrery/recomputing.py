@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from orrery.adapters.data_versions import NoData
 from orrery.adapters.online_store import filled_until
-from orrery.adapters.traffic_log import TrafficLog
+from orrery.adapters.traffic_log import TrafficLog, still_valid
 from orrery.adapters.watch_log import SkewLog
 from orrery.collecting import served, together
 from orrery.moments import micros
@@ -95,7 +95,7 @@ def again(
         return {}
     if training.asked is None:
         return _of_window(training.features(raw), first, last)
-    return training.asked(raw, [case.serving.request.model_validate_json(row.request) for row in rows])
+    return training.asked(raw, list(still_valid(case.serving.request, (row.request for row in rows))))
 
 
 def _base(use_case: str, settings: Settings) -> Path | None:

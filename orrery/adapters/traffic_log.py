@@ -1,14 +1,15 @@
 """Reads served traffic from the prediction log by event time, a window at once, with the labels that have arrived."""
 
 import json
+import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import ColumnElement, Row, Select, select
 
 from orrery.adapters.prediction_log import LogReader, labels, predictions, with_latest_label
@@ -17,6 +18,7 @@ from orrery.usecase import Array
 from orrery.watching import Sample, Watching
 
 _PAGE, _LAST = 5_000, 9
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class TrafficLog(LogReader):
         events = self._rows(feedback.order_by(told.sequence))
         return (
             [json.loads(row.answer) for row in answers],
-            [told_as.model_validate_json(row.feedback) for row in events],
+            list(still_valid(told_as, (row.feedback for row in events))),
         )
 
     def sample(self, use_case: str, first: datetime, last: datetime, most: int) -> Sequence[Row[Any]]:
@@ -131,6 +133,18 @@ class TrafficLog(LogReader):
         while page := self._rows(query.where(sequence > after).order_by(sequence).limit(_PAGE)):
             yield from page
             after = page[-1].sequence
+
+
+def still_valid(model: type[BaseModel], texts: Iterable[str]) -> Iterator[BaseModel]:
+    """Those of a log's requests or feedback that may still be sent: it is older than some limits."""
+    left_out = 0
+    for text in texts:
+        try:
+            yield model.model_validate_json(text)
+        except ValidationError:
+            left_out += 1
+    if left_out:
+        _log.warning("%d logged events say what no %s may say any more; they are left out", left_out, model.__name__)
 
 
 def _window(use_case: str, first: datetime, last: datetime, *, sampled: bool) -> Select[Any]:

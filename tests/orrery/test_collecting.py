@@ -67,7 +67,7 @@ def test_served_rows_win_and_the_rest_stays(configured):
     assert current("toy", configured).data_version == found.data_version
 
 
-def test_what_may_no_longer_be_said_is_left_out(configured):
+def test_what_may_no_longer_be_said_is_left_out_and_counted(configured, caplog):
     """A log from before a limit was set; one such row must not end every release."""
     engine = open_database(configured.log_url, durable=False)
     with engine.begin() as connection:
@@ -79,6 +79,8 @@ def test_what_may_no_longer_be_said_is_left_out(configured):
     after = pd.read_parquet(collect(TOY, configured, START + timedelta(hours=2)).path).set_index("id")
     assert after.loc[0, "y"] == before.loc[0, "y"]
     assert after.loc[1, "y"] == 0, "it was asked, and nothing that counts was told"
+    left_out = "1 logged events say what no {} may say any more; they are left out"
+    assert sorted(caplog.messages) == [left_out.format(name) for name in ("ToyRequest", "ToyTold")]
 
 
 def test_the_same_log_is_the_same_version(configured):

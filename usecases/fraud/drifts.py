@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from orrery.typed_numbers import number_within
 from usecases.fraud.source import DataRefused
 
 if TYPE_CHECKING:
@@ -15,11 +14,8 @@ _RING_TERMINALS, _RING_SHARE, _RING_AMOUNT = 0.03, 0.5, 0.4
 
 def amount(rows: "pd.DataFrame", value: str) -> "pd.DataFrame":
     """Every amount times a number: inflation, or another currency. Raises DataRefused."""
-    try:
-        factor = float(value)
-    except ValueError:
-        factor = np.nan
-    if not 0.01 <= factor <= 100:
+    factor = number_within(value, 0.01, 100)
+    if factor is None:
         raise DataRefused(f"amount={value} is not a factor from 0.01 to 100; give one such as amount=1.3")
     return rows.assign(TX_AMOUNT=(rows["TX_AMOUNT"] * factor).round(2))
 
@@ -42,11 +38,8 @@ def new_pattern(rows: "pd.DataFrame", value: str) -> "pd.DataFrame":
 
 def wrong_labels(rows: "pd.DataFrame", value: str) -> "pd.DataFrame":
     """A share of the labels that says the opposite: a broken feed, or one that somebody poisons. Raises DataRefused."""
-    try:
-        share = float(value)
-    except ValueError:
-        share = np.nan
-    if not 0 < share <= 1:
+    share = number_within(value, 0, 1)
+    if not share:
         raise DataRefused(f"wrong-labels={value} is no share; give one such as wrong-labels=0.3")
     wrong = rows["TRANSACTION_ID"] * 7_919 % 1_000 < 1_000 * share
     return rows.assign(TX_FRAUD=rows["TX_FRAUD"].where(~wrong, 1 - rows["TX_FRAUD"]))

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from orrery.typed_numbers import number_within
 from usecases.imaging.devices import number_of
 from usecases.imaging.film_table import COLUMNS, DataRefused
 
@@ -22,11 +21,8 @@ def device(rows: "pd.DataFrame", value: str) -> "pd.DataFrame":
 
 def size(rows: "pd.DataFrame", value: str) -> "pd.DataFrame":
     """Every film so many times as high and as wide, of which its picture shows nothing. Raises DataRefused."""
-    try:
-        factor = float(value)
-    except ValueError:
-        factor = np.nan
-    if not 0.1 <= factor <= 10:
+    factor = number_within(value, 0.1, 10)
+    if factor is None:
         raise DataRefused(f"size={value} is not a factor from 0.1 to 10; give one such as size=1.5")
     rows = rows.reindex(columns=list(COLUMNS))
     return rows.assign(**{side: (rows[side] * factor).round().clip(lower=1) for side in ("rows", "columns")})
